@@ -1,0 +1,34 @@
+"""``detrkit data``: datasets on disk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
+
+
+@app.command()
+def shapes(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the dataset is written.")],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            default_factory=list,
+            show_default=False,
+            help="A setting, such as seed=1: train_images, val_images, image_size, num_shapes, sides, "
+            "overlap, contrast, background_cell, background_range or seed.",
+        ),
+    ],
+) -> None:
+    """Draw a small dataset of shapes in COCO's layout, for trying detectors without a download."""
+    from detrkit.data.shapes import ShapesSettings, write_shapes
+    from detrkit.settings.experiment import parse_overrides
+    from detrkit.settings.section import read_section
+
+    settings = read_section(ShapesSettings, parse_overrides(overrides), "shapes")
+    written = write_shapes(folder, settings)
+    images = f"{settings.train_images:,} images in train and {settings.val_images:,} in val"
+    typer.echo(f"{folder}: {images}" + ("." if written else ", already there."))

@@ -1,0 +1,72 @@
+"""The ``detrkit`` command: its subcommands, and how it ends when something is wrong."""
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from detrkit import __version__
+from detrkit.cli import data
+from detrkit.cli.evaluate import evaluate
+from detrkit.cli.predict import predict
+from detrkit.cli.train import EPILOG, train
+from detrkit.errors import DetrkitError
+
+
+class _Commands(TyperGroup):
+    """Turns the user's faults into one red sentence and exit code 2; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DetrkitError as error:
+            _print_error(error)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command(epilog=EPILOG)(train)
+app.command()(evaluate)
+app.command()(predict)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command that the arguments of this process name."""
+    app()
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"detrkit {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def detrkit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train, study and ship detection transformers (DETR) with ResNet backbones."""
+    _show_warnings()
+
+
+def _show_warnings() -> None:
+    """Have rich print the library's log, from warnings up, on stderr."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.getLogger("detrkit").handlers = [handler]
+
+
+def _print_error(error: DetrkitError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(f"Error: {error}", style="red"), soft_wrap=True)

@@ -1,0 +1,75 @@
+"""``detrkit train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detrkit.settings.recipes import recipe_names, recipe_summary
+
+if TYPE_CHECKING:
+    from detrkit.settings.experiment import Experiment
+
+EPILOG = "\n\n".join(
+    [
+        "`detrkit train RECIPE --show` lists every setting; `--set optim.lr=2e-4` changes one. Recipes:",
+        *(f"{name}: {recipe_summary(name)}" for name in recipe_names()),
+    ]
+)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (listed below) or a .toml file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The dataset's folder: annotations/instances_SPLIT.json and SPLIT/.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Unless set: runs/RECIPE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Train for this long instead: 90s, 5m, 2h. Turned into steps once.")
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="List every setting with its value and meaning, and do nothing else."),
+    ] = False,
+) -> None:
+    """Train a detector and keep the best by validation AP."""
+    from detrkit.errors import DetrkitError
+    from detrkit.settings.experiment import parse_overrides
+    from detrkit.settings.experiment import recipe as read_recipe
+
+    overrides = parse_overrides(assignments or [])
+    if budget is not None:
+        if "train.max_steps" in overrides:
+            raise DetrkitError(
+                "--budget and --set train.max_steps both say how long to train: give one of them."
+            )
+        overrides["train.budget"] = budget
+    experiment = read_recipe(recipe, overrides)
+    if show:
+        _show(experiment)
+        return
+    if data is None:
+        raise DetrkitError("--data is missing: name the dataset's folder, such as --data coco/.")
+
+    from detrkit.monitoring.progress import ProgressBar
+    from detrkit.monitoring.recorded import fit
+    from detrkit.training.events import Interrupted
+
+    progress = ProgressBar()
+    try:
+        for event in fit(experiment, data, out or Path("runs") / Path(recipe).stem, resume, [progress]):
+            if isinstance(event, Interrupted):
+                raise typer.Exit(130)
+    finally:
+        progress.close()
+
+
+def _show(experiment: "Experiment") -> None:
+    from detrkit.settings.section import describe
+
+    for name, value, meaning in describe(experiment):
+        typer.echo(f"{name} = {value}\n    {meaning}")

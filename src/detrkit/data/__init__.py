@@ -1,0 +1,1 @@
+"""From a dataset on disk to batches: formats, images, transforms, order and loading."""

@@ -1,0 +1,142 @@
+"""One split of a dataset as samples, and what of it is not trained on."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from detrkit.catalog import Catalog
+from detrkit.data.images import read_image
+from detrkit.data.order import Key
+from detrkit.errors import DetrkitError
+from detrkit.structures import Sample
+
+ROUNDING = 0.02
+"""Pixels by which a box may reach outside its image without being reported: COCO rounds to hundredths."""
+
+
+class SplitDataset(Dataset[Sample]):
+    """The images and objects of a catalog; ``dataset[epoch, index]`` is one augmented sample.
+
+    A sample is a function of (seed, epoch, index) alone, whichever process makes it and in whatever
+    order. Crowds and boxes without area are left out, and boxes are clipped to their image.
+    """
+
+    def __init__(self, catalog: Catalog, transform: Callable[[Sample], Sample], seed: int = 0) -> None:
+        self.catalog = catalog
+        self._transform = transform
+        self._seed = seed
+        self._boxes = _clipped_boxes(catalog)
+        self._kept = ~catalog.crowds & _has_area(self._boxes)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.catalog)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The sample of an image in an epoch; DetrkitError if its file cannot be read."""
+        epoch, index = key
+        sample = self._stored(index)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(_mixed(self._seed, epoch, index))
+            return self._transform(sample)
+
+    def _stored(self, index: int) -> Sample:
+        size = self.catalog.size(index)
+        rows = self.catalog.rows(index)
+        kept = self._kept[rows]
+        return Sample(
+            image=tv_tensors.Image(read_image(self.catalog.path(index), expected=size)),
+            boxes=tv_tensors.BoundingBoxes(  # pyright: ignore[reportCallIssue] torch's stub hides its own
+                torch.from_numpy(self._boxes[rows][kept]),
+                format=tv_tensors.BoundingBoxFormat.XYXY,
+                canvas_size=size,
+            ),
+            labels=torch.from_numpy(self.catalog.labels[rows][kept]),
+            image_id=int(self.catalog.image_ids[index]),
+            original_size=size,
+        )
+
+
+class LeftOut(NamedTuple):
+    """What training does not see as the dataset states it."""
+
+    crowds: int
+    """Number of crowd regions, none of which is trained on."""
+    without_area: Int64[np.ndarray, " left_out"]
+    """Ids of other annotations that are not trained on: their boxes have no area inside the image."""
+    clipped: Int64[np.ndarray, " clipped"]
+    """Ids of annotations that are trained on with a smaller box, since theirs reaches outside the image."""
+
+
+def left_out(catalog: Catalog) -> LeftOut:
+    """What of a catalog is not trained on, or not as it stands."""
+    boxes = _clipped_boxes(catalog)
+    single, visible = ~catalog.crowds, _has_area(boxes)
+    outside = np.abs(catalog.boxes - boxes).max(axis=1, initial=0) > ROUNDING
+    return LeftOut(
+        crowds=int(catalog.crowds.sum()),
+        without_area=catalog.annotation_ids[single & ~visible],
+        clipped=catalog.annotation_ids[single & visible & outside],
+    )
+
+
+def describe_left_out(found: LeftOut) -> list[str]:
+    """One sentence for each way in which training differs from the annotations; none if it does not."""
+    sentences = []
+    if found.crowds:
+        sentences.append(f"Crowd regions that are not trained on: {found.crowds:,}.")
+    if len(found.without_area):
+        sentences.append(
+            f"Annotations without area, which are not trained on: {_listed(found.without_area)}."
+        )
+    if len(found.clipped):
+        sentences.append(f"Annotations whose boxes are clipped to the image: {_listed(found.clipped)}.")
+    return sentences
+
+
+def require_images(catalog: Catalog) -> None:
+    """Raise a DetrkitError unless every image that the catalog lists is a file in its folder."""
+    folders = {name.rpartition("/")[0] for name in catalog.file_names}
+    present = {
+        f"{folder}/{name}".lstrip("/") for folder in folders for name in _files(catalog.folder / folder)
+    }
+    missing = [name for name in catalog.file_names.tolist() if name not in present]
+    if missing:
+        raise DetrkitError(
+            f"{len(missing)} of the {len(catalog)} images of {catalog.source} are missing from "
+            f"{catalog.folder}, the first being {missing[0]}: fetch them or correct the annotations."
+        )
+
+
+def _files(folder: Path) -> Iterator[str]:
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
+
+
+def _clipped_boxes(catalog: Catalog) -> Float32[np.ndarray, "annotations 4"]:
+    """The boxes, cut to their images."""
+    sizes = np.stack([catalog.widths, catalog.heights] * 2, axis=1)
+    limits = np.repeat(sizes, np.diff(catalog.offsets), axis=0)
+    return catalog.boxes.clip(0, limits).astype(np.float32)
+
+
+def _has_area(boxes: Float32[np.ndarray, "annotations 4"]) -> Bool[np.ndarray, " annotations"]:
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def _mixed(seed: int, epoch: int, index: int) -> int:
+    """A seed for torch, unrelated to those of neighbouring epochs and images."""
+    return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)[0])
+
+
+def _listed(ids: Int64[np.ndarray, " ids"]) -> str:
+    first = ", ".join(str(one) for one in ids[:5])
+    return first if len(ids) <= 5 else f"{first} and {len(ids) - 5:,} more"

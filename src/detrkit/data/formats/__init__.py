@@ -1,0 +1,1 @@
+"""Layouts of datasets on disk, each read into a Catalog."""

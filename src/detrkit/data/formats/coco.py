@@ -1,0 +1,293 @@
+"""The COCO layout: ``annotations/instances_SPLIT.json``, and the images in ``SPLIT/``.
+
+The format is that of https://cocodataset.org/#format-data, of which only the fields of detection are
+read. Everything that would make an annotation mean something else than it says is refused here, with
+its id, since further on nothing would notice.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from detrkit.catalog import Catalog, Category
+from detrkit.errors import DetrkitError
+
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Id
+    file_name: str
+    width: Id
+    height: Id
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: Id
+    bbox: list[float]
+    id: Id | None = None
+    area: float | None = None
+    iscrowd: bool | Literal[0, 1] = 0
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: Id
+    name: str
+
+
+class _Coco(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def annotations_file(root: Path, split: str) -> Path:
+    """Where the annotations of a split lie."""
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def coco_splits(root: Path) -> list[str]:
+    """The names of the splits that have annotations in this layout, sorted; empty for another layout."""
+    files = (root / "annotations").glob("instances_*.json")
+    return sorted(file.stem.removeprefix("instances_") for file in files)
+
+
+def read_coco_split(root: Path, split: str) -> Catalog:
+    """The catalog of one split of a folder in this layout."""
+    return read_coco(annotations_file(root, split), root / split)
+
+
+def read_coco(annotations: Path, folder: Path) -> Catalog:
+    """The catalog of a COCO json whose images lie in ``folder``.
+
+    Images keep the file's order, and categories are sorted by id. A missing ``area`` is width times
+    height, a missing ``iscrowd`` 0, and annotations without an id are numbered after the largest one.
+
+    Raises:
+        DetrkitError: What is missing, or which entry is not what COCO's format says.
+    """
+    content = _decode(annotations)
+    if not folder.is_dir():
+        raise DetrkitError(f"the images of {annotations} are looked for in {folder}, but {_nearest(folder)}.")
+    categories = _categories(content.categories, annotations)
+    image_ids = _image_ids(content.images, annotations)
+    return Catalog(
+        source=annotations,
+        folder=folder,
+        categories=categories,
+        image_ids=image_ids,
+        file_names=_file_names(content.images, annotations),
+        widths=_sides(content.images, "width", annotations),
+        heights=_sides(content.images, "height", annotations),
+        **_annotation_columns(content.annotations, image_ids, categories, annotations),
+    )
+
+
+def write_coco(catalog: Catalog, annotations: Path) -> None:
+    """Write a COCO json that ``read_coco`` reads back to the same columns."""
+    images = zip(
+        catalog.image_ids.tolist(),
+        catalog.file_names.tolist(),
+        catalog.widths.tolist(),
+        catalog.heights.tolist(),
+        strict=True,
+    )
+    sizes = catalog.boxes[:, 2:] - catalog.boxes[:, :2]
+    rows = zip(
+        np.repeat(catalog.image_ids, np.diff(catalog.offsets)).tolist(),
+        np.array([category.id for category in catalog.categories], np.int64)[catalog.labels].tolist(),
+        np.concatenate([catalog.boxes[:, :2], sizes], axis=1).tolist(),
+        catalog.annotation_ids.tolist(),
+        catalog.areas.tolist(),
+        catalog.crowds.astype(int).tolist(),
+        strict=True,
+    )
+    content = _Coco(
+        images=[_Image(*row) for row in images],
+        annotations=[_Annotation(*row) for row in rows],
+        categories=[_Category(category.id, category.name) for category in catalog.categories],
+    )
+    annotations.parent.mkdir(parents=True, exist_ok=True)
+    annotations.write_bytes(msgspec.json.encode(content))
+
+
+def _decode(source: Path) -> _Coco:
+    if not source.is_file():
+        raise DetrkitError(f"the annotations are looked for in {source}, but {_nearest(source)}.")
+    try:
+        return msgspec.json.decode(source.read_bytes(), type=_Coco)
+    except msgspec.ValidationError as error:
+        raise DetrkitError(
+            f"{source} is not in COCO's format: {error}; expected are images (id, file_name, width, height), "
+            "annotations (image_id, category_id, bbox) and categories (id, name), with whole numbers as ids."
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DetrkitError(f"{source} is not JSON ({error}): fetch or export it again.") from None
+
+
+def _nearest(missing: Path) -> str:
+    """What does exist on the way to a missing path."""
+    folder = next(parent for parent in missing.absolute().parents if parent.is_dir())
+    names = sorted(entry.name for entry in os.scandir(folder))
+    listing = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"{folder} holds {listing or 'nothing'}"
+
+
+def _categories(given: list[_Category], source: Path) -> tuple[Category, ...]:
+    if not given:
+        raise DetrkitError(f"{source} lists no categories: name every class that is annotated.")
+    categories = tuple(sorted(Category(category.id, category.name) for category in given))
+    _require_unique([category.id for category in categories], source, "two categories have the id")
+    _require_unique([category.name for category in categories], source, "two categories have the name")
+    return categories
+
+
+def _image_ids(images: list[_Image], source: Path) -> Int64[np.ndarray, " images"]:
+    if not images:
+        raise DetrkitError(f"{source} lists no images: is it the file of the split that was meant?")
+    image_ids = _integers(image.id for image in images)
+    _require_unique(image_ids, source, "two images have the id")
+    return image_ids
+
+
+def _file_names(images: list[_Image], source: Path) -> np.ndarray:
+    def stays_inside(name: str) -> bool:
+        parts = name.replace("\\", "/").split("/")
+        return parts[0] != "" and ".." not in parts
+
+    for image in images:
+        if not stays_inside(image.file_name):
+            raise DetrkitError(
+                f"{source}: image {image.id} has the file_name '{image.file_name}', but a path inside the "
+                "images' folder is expected: write it relative to that folder."
+            )
+    return np.array([image.file_name for image in images])
+
+
+def _sides(
+    images: list[_Image], side: Literal["width", "height"], source: Path
+) -> Int64[np.ndarray, " images"]:
+    sides = _integers(getattr(image, side) for image in images)
+    _require(
+        sides > 0,
+        source,
+        lambda row: f"image {images[row].id} has the {side} {sides[row]}, but at least 1 pixel is expected",
+    )
+    return sides
+
+
+def _annotation_columns(
+    given: list[_Annotation],
+    image_ids: Int64[np.ndarray, " images"],
+    categories: tuple[Category, ...],
+    source: Path,
+) -> dict[str, np.ndarray]:
+    ids = _annotation_ids(given, source)
+    boxes, areas = _boxes_and_areas(given, ids, source)
+    labels = _labels(given, ids, categories, source)
+    images = _images_of(given, ids, image_ids, source)
+    order = np.argsort(images, kind="stable")
+    return {
+        "offsets": np.searchsorted(images[order], np.arange(len(image_ids) + 1)),
+        "annotation_ids": ids[order],
+        "boxes": boxes[order],
+        "labels": labels[order],
+        "areas": areas[order],
+        "crowds": np.fromiter((one.iscrowd for one in given), np.bool_, len(given))[order],
+    }
+
+
+def _annotation_ids(given: list[_Annotation], source: Path) -> Int64[np.ndarray, " annotations"]:
+    next_id = 1 + max((one.id for one in given if one.id is not None), default=0)
+    for one in given:
+        if one.id is None:
+            one.id, next_id = next_id, next_id + 1
+    ids = _integers(one.id for one in given if one.id is not None)
+    _require_unique(ids, source, "two annotations have the id")
+    return ids
+
+
+def _boxes_and_areas(
+    given: list[_Annotation], ids: Int64[np.ndarray, " annotations"], source: Path
+) -> tuple[Float64[np.ndarray, "annotations 4"], Float64[np.ndarray, " annotations"]]:
+    def complaint(row: int) -> str:
+        return f"annotation {ids[row]} has the bbox {given[row].bbox}, but four finite numbers are expected"
+
+    _require(np.fromiter((len(one.bbox) == 4 for one in given), np.bool_, len(given)), source, complaint)
+    boxes = np.array([one.bbox for one in given], np.float64).reshape(-1, 4)
+    areas = np.array([np.nan if one.area is None else one.area for one in given], np.float64)
+    with np.errstate(over="ignore"):
+        areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+        boxes[:, 2:] += boxes[:, :2]
+    _require(np.isfinite(boxes.sum(axis=1)), source, complaint)
+    return boxes, areas
+
+
+def _labels(
+    given: list[_Annotation],
+    ids: Int64[np.ndarray, " annotations"],
+    categories: tuple[Category, ...],
+    source: Path,
+) -> Int64[np.ndarray, " annotations"]:
+    labels = _positions(
+        _integers(one.category_id for one in given), _integers(category.id for category in categories)
+    )
+    _require(
+        labels >= 0,
+        source,
+        lambda row: (
+            f"annotation {ids[row]} has the category_id {given[row].category_id}, which is none of its "
+            f"{len(categories)} categories with ids from {categories[0].id} to {categories[-1].id}"
+        ),
+    )
+    return labels
+
+
+def _images_of(
+    given: list[_Annotation],
+    ids: Int64[np.ndarray, " annotations"],
+    image_ids: Int64[np.ndarray, " images"],
+    source: Path,
+) -> Int64[np.ndarray, " annotations"]:
+    images = _positions(_integers(one.image_id for one in given), image_ids)
+    _require(
+        images >= 0,
+        source,
+        lambda row: (
+            f"annotation {ids[row]} has the image_id {given[row].image_id}, which is none of the "
+            f"{len(image_ids)} images that are listed"
+        ),
+    )
+    return images
+
+
+def _integers(values: Iterable[int]) -> Int64[np.ndarray, " values"]:
+    return np.fromiter(values, np.int64)
+
+
+def _positions(
+    wanted: Int64[np.ndarray, " wanted"], ids: Int64[np.ndarray, " ids"]
+) -> Int64[np.ndarray, " wanted"]:
+    """Where each wanted id stands among ``ids``, or -1."""
+    order = np.argsort(ids)
+    found = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
+    return np.where(ids[found] == wanted, found, -1)
+
+
+def _require(right: Bool[np.ndarray, " rows"], source: Path, complaint: Callable[[int], str]) -> None:
+    """Complain about the first row that is not right."""
+    if not right.all():
+        raise DetrkitError(f"{source}: {complaint(int(np.argmin(right)))}; correct that entry.")
+
+
+def _require_unique(values: Iterable[object], source: Path, complaint: str) -> None:
+    unique, counts = np.unique(np.asarray(values), return_counts=True)
+    if (counts > 1).any():
+        twice = unique[np.argmax(counts > 1)]
+        raise DetrkitError(f"{source}: {complaint} {twice!s}, but it must be unique; correct one of them.")

@@ -1,0 +1,66 @@
+"""Which layout a folder has, and its splits whatever the layout."""
+
+from pathlib import Path
+from typing import Literal, assert_never
+
+from detrkit.catalog import Catalog
+from detrkit.data.formats.coco import coco_splits, read_coco_split
+from detrkit.errors import DetrkitError
+
+Layout = Literal["coco"]
+
+
+def recognise(root: Path) -> Layout:
+    """The layout of the dataset in ``root``; an unknown one raises an error that says what is known."""
+    if not root.is_dir():
+        raise DetrkitError(f"the dataset {root} is not a folder: name the folder that holds it.")
+    if coco_splits(root):
+        return "coco"
+    raise DetrkitError(
+        f"{root} has no layout that is known: "
+        "COCO's has annotations/instances_SPLIT.json and the images in SPLIT/."
+    )
+
+
+def splits(root: Path) -> list[str]:
+    """The names of the splits of a dataset, sorted."""
+    match recognise(root):
+        case "coco":
+            return coco_splits(root)
+        case unknown:
+            assert_never(unknown)
+
+
+def read_split(root: Path, split: str) -> Catalog:
+    """The catalog of one split of a dataset."""
+    _require_split(root, split)
+    match recognise(root):
+        case "coco":
+            return read_coco_split(root, split)
+        case unknown:
+            assert_never(unknown)
+
+
+def choose_split(root: Path, wanted: str, usual: tuple[str, ...]) -> str:
+    """``wanted`` if it is not empty, otherwise the first of the ``usual`` names that the dataset has."""
+    if wanted:
+        _require_split(root, wanted)
+        return wanted
+    found = splits(root)
+    for split in usual:
+        if split in found:
+            return split
+    raise DetrkitError(_no_split(root, " or ".join(usual), found))
+
+
+def _require_split(root: Path, split: str) -> None:
+    found = splits(root)
+    if split not in found:
+        raise DetrkitError(_no_split(root, split, found))
+
+
+def _no_split(root: Path, missing: str, found: list[str]) -> str:
+    return (
+        f"{root} has no split {missing}, but {', '.join(found)}: "
+        "name one of these with data.train_split, data.val_split or --split."
+    )

@@ -1,0 +1,74 @@
+"""Any image file as 8-bit RGB, turned the way its dataset means it.
+
+Cameras store a picture as the sensor saw it and note in EXIF how to turn it. Viewers turn it; the tools
+that COCO was annotated and is read with do not. So a dataset's stated size decides, and without one the
+picture is turned as a viewer would.
+"""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from detrkit.errors import DetrkitError
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_QUARTER_TURNS = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
+    """The RGB pixels of an image file; transparency is dropped, and 16-bit grey is scaled to 8 bits.
+
+    Args:
+        path: A file of any format that Pillow reads.
+        expected: (height, width) stated by the dataset. The stored pixels are taken as they are if they
+            have this size, and turned by the EXIF orientation if that gives it.
+
+    Raises:
+        DetrkitError: The file is missing, damaged or too large, or has neither way the expected size.
+    """
+    try:
+        with Image.open(path) as image:
+            return pil_to_tensor(_to_rgb(_orient(image, path, expected), path))
+    except FileNotFoundError:
+        raise DetrkitError(f"the image {path} does not exist.") from None
+    except _UNREADABLE as error:
+        raise DetrkitError(f"the image {path} cannot be read: {error}.") from None
+
+
+def _orient(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> Image.Image:
+    stored = (image.height, image.width)
+    if expected == stored:
+        return image
+    if expected is None:
+        return ImageOps.exif_transpose(image)
+    if expected == stored[::-1] and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS:
+        return ImageOps.exif_transpose(image)
+    raise DetrkitError(
+        f"the image {path} is {stored[1]} x {stored[0]} pixels, but its dataset states "
+        f"{expected[1]} x {expected[0]} (width x height): correct the annotations or restore the file."
+    )
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    match image.mode:
+        case "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
+            return _from_16_bits(np.asarray(image), path)
+        case "F":
+            raise DetrkitError(f"the image {path} holds floating-point values: save it with 8 or 16 bits.")
+        case "P":
+            return image.convert("RGBA").convert("RGB")  # straight to RGB, Pillow warns of the transparency
+        case _:
+            return image.convert("RGB")
+
+
+def _from_16_bits(values: np.ndarray, path: Path) -> Image.Image:
+    """Grey values of 0..65535 as 0..255, rounded: Pillow's own conversion clips them at 255."""
+    if values.min() < 0 or values.max() > 65535:
+        raise DetrkitError(f"the image {path} holds values outside 0..65535: save it with 8 or 16 bits.")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,9 @@
+"""The one exception that tells a user what to mend."""
+
+
+class DetrkitError(Exception):
+    """A fault in what the user gave: data, settings, files.
+
+    Its text is one sentence that names the file or setting, the offending value, what was expected and
+    the fix. The command line prints that text alone and exits with code 2; a bug raises anything else.
+    """

@@ -1,0 +1,219 @@
+"""COCO's detection metrics, and the results file that they are taken from.
+
+hotcoco does the matching: a Rust twin of pycocotools, whose figures it reproduces. The conventions are
+COCO's (https://cocodataset.org/#detection-eval): at most 100 detections per image, crowds ignored, and
+a figure is -1 where no object could be found.
+
+This is one of the doors between coordinates: a ``Catalog`` and ``Detections`` hold ``xyxy``, COCO's
+results ``[x, y, width, height]``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+import hotcoco
+import msgspec
+import numpy as np
+from jaxtyping import Float, Int64
+
+from detrkit.catalog import Catalog
+from detrkit.errors import DetrkitError
+from detrkit.structures import Detections
+
+
+class Result(TypedDict):
+    """One detection in COCO's results format; ``bbox`` is ``[x, y, width, height]`` in image space."""
+
+    image_id: int
+    category_id: int
+    bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
+    score: float
+
+
+class ClassMetrics(NamedTuple):
+    """The figures of one class, -1 if it has no objects, and how many objects (crowds aside) it has."""
+
+    AP: float
+    AP50: float
+    objects: int
+
+
+class Metrics(NamedTuple):
+    """COCO's 12 figures, fractions or -1, and those of each class by its name.
+
+    AP is averaged over the IoU thresholds 0.50, 0.55 .. 0.95 unless it names one. The letters s, m, l are
+    objects of less than 32², less than 96², and more pixels. AR1, AR10, AR100 allow that many detections.
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR1: float
+    AR10: float
+    AR100: float
+    ARs: float
+    ARm: float
+    ARl: float
+    per_class: dict[str, ClassMetrics]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The 12 figures under their names, and ``per_class`` as name -> AP, AP50, objects."""
+        per_class = {name: figures._asdict() for name, figures in self.per_class.items()}
+        return self._asdict() | {"per_class": per_class}
+
+
+def to_results(catalog: Catalog, image_id: int, detections: Detections) -> list[Result]:
+    """The detections of one image as COCO results, under the category ids of the catalog."""
+    boxes = _xyxy_to_xywh(detections.boxes.double().numpy(force=True)).tolist()
+    scores, labels = detections.scores.tolist(), detections.labels.tolist()
+    return [
+        Result(image_id=image_id, category_id=catalog.categories[label].id, bbox=box, score=score)
+        for box, score, label in zip(boxes, scores, labels, strict=True)
+    ]
+
+
+def write_results(path: Path, results: Sequence[Result]) -> None:
+    """Write a COCO results file (json); every number can be read back exactly."""
+    path.write_bytes(msgspec.json.encode(results))
+
+
+def read_results(path: Path, catalog: Catalog) -> list[Result]:
+    """The entries of a COCO results file about the images and categories of ``catalog``."""
+    try:
+        results = msgspec.json.decode(path.read_bytes(), type=list[Result])
+    except OSError as error:
+        raise DetrkitError(f"{path}: the results cannot be read: {error.strerror}.") from None
+    except msgspec.MsgspecError as error:
+        raise DetrkitError(
+            f"{path}: not a COCO results file, which is a json list of entries with image_id, category_id, "
+            f"bbox [x, y, width, height] and score: {error}."
+        ) from None
+    _require_known_ids(path, results, catalog)
+    return results
+
+
+def evaluate_results(catalog: Catalog, results: Sequence[Result]) -> Metrics:
+    """COCO's figures for results on all images of ``catalog``; an image without results found nothing."""
+    truth = _truth(catalog)
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(_rows(catalog, results)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    found = evaluation.eval
+    assert found is not None
+    return _summarise(catalog, found["precision"], found["recall"])
+
+
+def summary_lines(metrics: Metrics) -> list[str]:
+    """The 12 lines that the COCO API prints, letter for letter."""
+    return [
+        f" {title} @[ IoU={iou:<9} | area={area:>6} | maxDets={limit:>3} ] = {value:0.3f}"
+        for (title, iou, area, limit), value in zip(_LINES, metrics, strict=False)
+    ]
+
+
+_AP, _AR = "Average Precision  (AP)", "Average Recall     (AR)"
+_LINES = (
+    (_AP, "0.50:0.95", "all", 100),
+    (_AP, "0.50", "all", 100),
+    (_AP, "0.75", "all", 100),
+    (_AP, "0.50:0.95", "small", 100),
+    (_AP, "0.50:0.95", "medium", 100),
+    (_AP, "0.50:0.95", "large", 100),
+    (_AR, "0.50:0.95", "all", 1),
+    (_AR, "0.50:0.95", "all", 10),
+    (_AR, "0.50:0.95", "all", 100),
+    (_AR, "0.50:0.95", "small", 100),
+    (_AR, "0.50:0.95", "medium", 100),
+    (_AR, "0.50:0.95", "large", 100),
+)
+
+
+def _xyxy_to_xywh(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _require_known_ids(path: Path, results: list[Result], catalog: Catalog) -> None:
+    images = set(catalog.image_ids.tolist())
+    categories = {category.id for category in catalog.categories}
+    for index, result in enumerate(results):
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if result[key] not in known:
+                raise DetrkitError(
+                    f"{path}: entry {index} has {key} {result[key]}, which {catalog.source} does not have; "
+                    "evaluate these results on the split that they were made from."
+                )
+
+
+def _truth(catalog: Catalog) -> hotcoco.COCO:
+    """The annotations for hotcoco, which takes no negative ids: its ids are ranks of images, and labels."""
+    # x + width - x differs from width in its last bits; ten decimals give back what the dataset said, so
+    # that an IoU which lies on a threshold falls on the same side as pycocotools' does.
+    boxes = np.round(_xyxy_to_xywh(catalog.boxes), 10)
+    return hotcoco.COCO.from_arrays(
+        [{"id": rank} for rank in range(len(catalog))],
+        [{"id": label, "name": category.name} for label, category in enumerate(catalog.categories)],
+        np.repeat(_ranks(catalog), np.diff(catalog.offsets)),
+        catalog.labels,
+        boxes,
+        area=catalog.areas,
+        iscrowd=catalog.crowds,
+    )
+
+
+def _rows(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "results 7"]:
+    rank = dict(zip(catalog.image_ids.tolist(), _ranks(catalog).tolist(), strict=True))
+    label = {category.id: label for label, category in enumerate(catalog.categories)}
+    rows = [
+        (rank[found["image_id"]], *found["bbox"], found["score"], label[found["category_id"]])
+        for found in results
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+
+def _ranks(catalog: Catalog) -> Int64[np.ndarray, " images"]:
+    """The place of each image's id among all in order: where scores tie, COCO counts lower ids first."""
+    return np.searchsorted(np.sort(catalog.image_ids), catalog.image_ids)
+
+
+def _summarise(
+    catalog: Catalog,
+    precision: Float[np.ndarray, "ious recalls classes areas limits"],
+    recall: Float[np.ndarray, "ious classes areas limits"],
+) -> Metrics:
+    everything, small, medium, large = range(4)
+    return Metrics(
+        AP=_mean(precision[..., everything, -1]),
+        AP50=_mean(precision[0, ..., everything, -1]),
+        AP75=_mean(precision[5, ..., everything, -1]),
+        APs=_mean(precision[..., small, -1]),
+        APm=_mean(precision[..., medium, -1]),
+        APl=_mean(precision[..., large, -1]),
+        AR1=_mean(recall[..., everything, 0]),
+        AR10=_mean(recall[..., everything, 1]),
+        AR100=_mean(recall[..., everything, 2]),
+        ARs=_mean(recall[..., small, -1]),
+        ARm=_mean(recall[..., medium, -1]),
+        ARl=_mean(recall[..., large, -1]),
+        per_class=_per_class(catalog, precision[..., everything, -1]),
+    )
+
+
+def _per_class(
+    catalog: Catalog, precision: Float[np.ndarray, "ious recalls classes"]
+) -> dict[str, ClassMetrics]:
+    objects = np.bincount(catalog.labels[~catalog.crowds], minlength=len(catalog.categories)).tolist()
+    return {
+        category.name: ClassMetrics(
+            AP=_mean(precision[..., label]), AP50=_mean(precision[0, :, label]), objects=objects[label]
+        )
+        for label, category in enumerate(catalog.categories)
+    }
+
+
+def _mean(values: Float[np.ndarray, "..."]) -> float:
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else -1.0

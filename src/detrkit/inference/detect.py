@@ -1,0 +1,33 @@
+"""One batch through a detector: without gradients, where its weights lie, and leaving it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from detrkit.detectors.detector import Detector
+from detrkit.inference.precision import Precision, autocast
+from detrkit.structures import Detections, Images
+
+
+def detect(
+    detector: Detector, images: Images, sizes: list[tuple[int, int]], precision: Precision
+) -> list[Detections]:
+    """What is found in each image, on the CPU; ``sizes`` are the original (height, width)."""
+    weights = next(detector.parameters(), torch.empty(0))
+    moved = Images(images.pixels.to(weights), images.valid.to(weights.device))
+    with _evaluating(detector), torch.inference_mode(), autocast(weights.device.type, precision):
+        found = detector.detect(moved, sizes)
+    # clone, since a tensor made in inference mode cannot be changed outside it
+    return [Detections(*(column.cpu().clone() for column in detections)) for detections in found]
+
+
+@contextmanager
+def _evaluating(detector: Detector) -> Iterator[None]:
+    modes = [(module, module.training) for module in detector.modules()]
+    detector.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,54 @@
+"""Any file of weights as a detector."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detrkit.detectors.build import build_detector
+from detrkit.detectors.detector import Detector
+from detrkit.errors import DetrkitError
+from detrkit.weights import store
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Detector:
+    """The detector that a ``.safetensors`` file or a run folder holds, in evaluation mode.
+
+    Raises:
+        DetrkitError: where it holds none, or tensors that do not fit. Nothing is loaded in part.
+    """
+    file = _file_of(Path(path))
+    stored = store.read(file)
+    detector = build_detector(stored.experiment, stored.categories)
+    require_same_tensors(stored.tensors, detector.state_dict(), str(file))
+    detector.load_state_dict(stored.tensors)
+    return detector.eval().to(device)
+
+
+def require_same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
+    """Refuse tensors that differ in name or shape from those wanted."""
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing:
+        raise DetrkitError(
+            f"{source} lacks {len(missing)} tensors that its settings call for, such as '{missing[0]}'."
+        )
+    if extra:
+        raise DetrkitError(
+            f"{source} has {len(extra)} tensors that its settings do not know, such as '{extra[0]}'."
+        )
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise DetrkitError(
+                f"{source}: '{name}' has shape {tuple(tensor.shape)}, but its settings call for "
+                f"{tuple(wanted[name].shape)}."
+            )
+
+
+def _file_of(path: Path) -> Path:
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    if path.is_dir():
+        raise DetrkitError(f"{path} is a folder without a model.safetensors; name a run folder or a file.")
+    if not path.is_file():
+        raise DetrkitError(f"there is no file {path}.")
+    return path

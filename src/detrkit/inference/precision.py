@@ -1,0 +1,29 @@
+"""The number format that a network computes in."""
+
+from contextlib import AbstractContextManager
+from typing import Literal, assert_never
+
+import torch
+
+from detrkit.errors import DetrkitError
+
+Precision = Literal["bf16", "fp16", "fp32", "fp64"]
+
+
+def autocast(device_type: str, precision: Precision) -> AbstractContextManager[object]:
+    """A context in which matrix products are made in ``bf16`` or ``fp16``, or else in the weights' format.
+
+    ``device_type`` is that of the weights, such as ``cuda``. ``fp32`` and ``fp64`` are formats of weights:
+    there is nothing to cast.
+    """
+    match precision:
+        case "bf16":
+            return torch.autocast(device_type, torch.bfloat16)
+        case "fp16":
+            if device_type == "cpu":
+                raise DetrkitError("the precision is fp16, which only a GPU computes in: take bf16 or fp32.")
+            return torch.autocast(device_type, torch.float16)
+        case "fp32" | "fp64":
+            return torch.autocast(device_type, enabled=False)
+        case _:
+            assert_never(precision)

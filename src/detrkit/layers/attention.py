@@ -1,0 +1,62 @@
+"""Multi-head attention (Vaswani et al. 2017, section 3.2)."""
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def attend(
+    query: Float[Tensor, "B Q E"],
+    key: Float[Tensor, "B S E"],
+    value: Float[Tensor, "B S D"],
+    heads: int,
+    allowed: Bool[Tensor, "B S"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B Q D"]:
+    """What each query gathers from the values, in ``heads`` independent slices of the width.
+
+    ``allowed`` says which keys may be looked at; None allows all. Every image must allow one.
+    """
+    query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
+    mask = None if allowed is None else allowed[:, None, None, :]
+    gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return gathered.transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Attention between learned projections of queries, keys and values."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self._initialise()
+
+    def forward(
+        self,
+        query: Float[Tensor, "B Q D"],
+        key: Float[Tensor, "B S D"],
+        value: Float[Tensor, "B S D"],
+        allowed: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """What each query gathers from the values whose keys are ``allowed``."""
+        dropout = self.dropout if self.training else 0.0
+        query, key, value = self.query(query), self.key(key), self.value(value)
+        return self.output(attend(query, key, value, self.heads, allowed, dropout))
+
+    def _initialise(self) -> None:
+        # DETR draws the three input projections as one Xavier matrix of 3 D x D, whose bound is
+        # sqrt(6 / 4 D): that of a D x D matrix, divided by the square root of 2.
+        for projection in (self.query, self.key, self.value):
+            nn.init.xavier_uniform_(projection.weight, gain=2**-0.5)
+        nn.init.xavier_uniform_(self.output.weight)
+        for projection in (self.query, self.key, self.value, self.output):
+            nn.init.zeros_(projection.bias)
+
+
+def _split_heads(tokens: Float[Tensor, "B S D"], heads: int) -> Float[Tensor, "B heads S d"]:
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)

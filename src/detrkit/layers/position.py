@@ -1,0 +1,61 @@
+"""Where a token lies, as a vector to add to it (Carion et al. 2020, appendix A.4)."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from detrkit.errors import DetrkitError
+
+
+def sine_code(
+    angles: Float[Tensor, "*N"], width: int, temperature: float = 10_000.0
+) -> Float[Tensor, "*N width"]:
+    """Sines (even channels) and cosines (odd ones) of each angle at ``width / 2`` falling frequencies.
+
+    The frequencies are ``temperature ** (-2 i / width)`` (Vaswani et al. 2017, section 3.5).
+    """
+    exponent = torch.arange(0, width, 2, dtype=angles.dtype, device=angles.device) / width
+    phase = angles[..., None] / temperature**exponent
+    return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+
+
+class SinePosition(nn.Module):
+    """A fixed code of each cell's place in the image without its padding: half row, half column."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, valid: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B h w D"]:
+        """The code of every cell, its row and column scaled so that the last valid one is at 2 pi."""
+        exact = torch.promote_types(dtype, torch.float32)
+        rows, columns = valid.cumsum(1, dtype=exact), valid.cumsum(2, dtype=exact)
+        rows = rows / (rows[:, -1:, :] + 1e-6) * (2 * math.pi)
+        columns = columns / (columns[:, :, -1:] + 1e-6) * (2 * math.pi)
+        half = self.width // 2
+        return torch.cat([sine_code(rows, half), sine_code(columns, half)], dim=-1).to(dtype)
+
+
+class LearnedPosition(nn.Module):
+    """A learned code of each cell's place in the feature map: half column, half row."""
+
+    size = 50
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.rand(self.size, width // 2))
+        self.columns = nn.Parameter(torch.rand(self.size, width // 2))
+
+    def forward(self, valid: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B h w D"]:
+        """The code of every cell; DetrkitError where the map is larger than the table."""
+        batch, height, width = valid.shape
+        if max(height, width) > self.size:
+            raise DetrkitError(
+                f"the feature map is {height} x {width}, beyond the {self.size} x {self.size} of learned "
+                "positions: lower data.max_size or take model.encoder.position sine."
+            )
+        columns = self.columns[None, :width].expand(height, -1, -1)
+        rows = self.rows[:height, None].expand(-1, width, -1)
+        return torch.cat([columns, rows], dim=-1).to(dtype).expand(batch, -1, -1, -1)

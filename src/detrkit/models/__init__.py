@@ -1,0 +1,1 @@
+"""The network, top down: ``detr``, and the ``backbone``, ``encoder`` and ``decoders`` it composes."""

@@ -1,0 +1,33 @@
+"""What the parts of the network hand to each other, and what a decoder is."""
+
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from detrkit.structures import DetrOutput, Objects
+
+
+class FeatureMap(NamedTuple):
+    """One level of the backbone's features; a cell is valid where its image is, not its padding."""
+
+    values: Float[Tensor, "B channels h w"]
+    valid: Bool[Tensor, "B h w"]
+
+
+class Memory(NamedTuple):
+    """What the decoder looks at: all cells of all levels on one axis, and where they lie."""
+
+    tokens: Float[Tensor, "B S D"]
+    position: Float[Tensor, "B S D"]
+    valid: Bool[Tensor, "B S"]
+
+
+class Decoder(Protocol):
+    """Turns a memory into one answer per query and layer. It owns its queries and its heads."""
+
+    num_queries: int
+
+    def __call__(self, memory: Memory, objects: list[Objects] | None = None) -> DetrOutput:
+        """The answers of all layers. ``objects`` are the truth in training, for decoders that use it."""
+        ...

@@ -1,0 +1,1 @@
+"""The decoders: one file each, over the shared layers."""

@@ -1,0 +1,1 @@
+"""Listeners: what becomes of the events of a run."""

@@ -1,0 +1,60 @@
+"""``log.jsonl``: one line of JSON per step and validation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+
+
+class JsonLines:
+    """Writes the log of a run; a resumed run continues it where its state was saved.
+
+    A line has ``event`` (``step``, ``validation``, ``interrupted`` or ``finished``) and ``step``. Lines
+    after the step that a run resumes from are taken back, since the run does those steps again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.jsonl"
+
+    def __call__(self, event: Event) -> None:
+        """Write the event, in the main process alone."""
+        if not PartialState().is_main_process:
+            return
+        if isinstance(event, Started):
+            self._take_back_after(event.step)
+        else:
+            with self.path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(as_line(event)) + "\n")
+
+    def _take_back_after(self, step: int) -> None:
+        kept = []
+        if self.path.exists():
+            for text in self.path.read_text("utf-8").splitlines():
+                line = _parse(text)
+                if line is not None and line["step"] <= step and line["event"] in ("step", "validation"):
+                    kept.append(text + "\n")
+        self.path.write_text("".join(kept), "utf-8")
+
+
+def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, Any]:
+    """The event as plain values."""
+    match event:
+        case Stepped():
+            return {"event": "step", **event._asdict()}
+        case Validated():
+            return {"event": "validation", **event._asdict(), "metrics": event.metrics.to_dict()}
+        case Interrupted():
+            return {"event": "interrupted", **event._asdict(), "out": str(event.out)}
+        case Finished():
+            return {"event": "finished", **event._asdict(), "out": str(event.out)}
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    """A line's values, or None where a kill cut it short."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

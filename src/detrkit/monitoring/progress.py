@@ -1,0 +1,105 @@
+"""What a person at a terminal sees of a run."""
+
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+
+
+class ProgressBar:
+    """A bar with loss, learning rate, images per second and time left, and a line per validation.
+
+    Where the output is not a terminal, the bar is left out and a line is printed every 20th of the run.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+        )
+        self._task = self._bar.add_task("train", status="")
+        self._images_per_step = 0
+        self._stride = 1
+        self._steps = 0
+        self._speed: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show the event, in the main process alone."""
+        if not PartialState().is_main_process:
+            return
+        match event:
+            case Started():
+                self._start(event)
+            case Stepped():
+                self._step(event)
+            case Validated():
+                self._validate(event)
+            case Finished():
+                self.close()
+                self.console.print(_last_words(event))
+            case Interrupted():
+                self.close()
+                self.console.print(
+                    f"Interrupted; step {event.step} is saved. The same command with --resume goes on."
+                )
+
+    def close(self) -> None:
+        """Take the bar away, also where a run ended with an error."""
+        self._bar.stop()
+
+    def _start(self, event: Started) -> None:
+        for line in _introduction(event):
+            self.console.print(line)
+        self._images_per_step = event.length.images_per_step
+        self._steps = event.length.steps
+        self._stride = max(1, event.length.steps // 20)
+        self._bar.update(self._task, total=event.length.steps, completed=event.step)
+        if self.console.is_terminal:
+            self._bar.start()
+
+    def _step(self, event: Stepped) -> None:
+        speed = self._images_per_step / event.seconds
+        self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
+        status = (
+            f"epoch {event.epoch:.1f}  loss {event.loss:.3f}  lr {max(event.learning_rates.values()):.1e}  "
+            f"{self._speed:.1f} images/s"
+        )
+        self._bar.update(self._task, completed=event.step, status=status)
+        if not self.console.is_terminal and event.step % self._stride == 0:
+            self.console.print(f"step {event.step}/{self._steps}  {status}")
+
+    def _validate(self, event: Validated) -> None:
+        figures = "  ".join(
+            f"{name} {getattr(event.metrics, name):.3f}" for name in ("AP", "AP50", "AP75", "AR100")
+        )
+        kept = "  (best so far)" if event.kept else ""
+        self.console.print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}")
+
+
+def _introduction(event: Started) -> list[str]:
+    length = event.length
+    epochs = length.epoch(length.steps)
+    where = f"{event.device}" + (f" x {event.processes} processes" if event.processes > 1 else "")
+    lines = [
+        f"{length.num_images} images to train on, {event.val_images} to validate on; "
+        f"{length.steps} steps of {length.images_per_step} images ({epochs:.1f} epochs) on {where}, "
+        f"{event.experiment.train.precision}.",
+        f"{event.trainable_parameters:,} trainable parameters of {event.parameters:,}.",
+        f"Run folder: {event.out}",
+        *(f"Note: {note}" for note in event.notes),
+    ]
+    if event.step:
+        lines.append(f"Resumed after step {event.step}.")
+    return lines
+
+
+def _last_words(event: Finished) -> str:
+    return (
+        f"Finished at step {event.step}: {event.reason}. The best AP, {event.best_ap:.3f}, was at step "
+        f"{event.best_step} and is kept in {event.out / 'model.safetensors'}."
+    )

@@ -1,0 +1,35 @@
+"""The loop with its records: what ``detrkit.fit`` and the command line run."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from detrkit.monitoring.jsonl import JsonLines
+from detrkit.monitoring.tensorboard import TensorBoard
+from detrkit.settings.experiment import Experiment
+from detrkit.training.events import Event
+from detrkit.training.fit import fit as train
+
+Listener = Callable[[Event], None]
+"""Hears every event of a run, in order."""
+
+
+def fit(
+    experiment: Experiment,
+    data: str | Path,
+    out: str | Path,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+) -> Generator[Event]:
+    """Train into the run folder ``out``, recording every event there, and yield the events.
+
+    The run goes on as the events are drawn: ``for event in fit(..): ..``. Besides what ``training.fit``
+    writes, the folder receives ``log.jsonl`` and TensorBoard's files in ``tensorboard/``.
+    ``listeners`` hear each event before it is yielded.
+    """
+    heard: list[Listener] = [JsonLines(Path(out)), TensorBoard(Path(out)), *listeners]
+    with closing(train(experiment, data, out, resume)) as events:
+        for event in events:
+            for listener in heard:
+                listener(event)
+            yield event

@@ -1,0 +1,1 @@
+"""What a prediction costs, and how it becomes detections."""

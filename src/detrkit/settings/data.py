@@ -1,0 +1,47 @@
+"""What is read, and how images are augmented and batched.
+
+The defaults are the published DETR recipe (Carion et al. 2020, appendix A.4).
+"""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, model_validator
+
+from detrkit.settings.section import Section
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataSettings(Section):
+    """Splits, batches, and the sizes of images."""
+
+    train_split: str = ""
+    """Split to train on. Empty: `train2017` or `train`, whichever the dataset has."""
+    val_split: str = ""
+    """Split to validate on. Empty: `val2017` or `val`, whichever the dataset has."""
+    batch_size: PositiveInt = 2
+    """Images per forward pass and process. A step sees batch_size x train.accumulate x processes."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes that load images; 0 loads them in the training process."""
+    flip: Probability = 0.5
+    """Probability of a horizontal flip."""
+    short_sides: tuple[PositiveInt, ...] = Field(default=tuple(range(480, 801, 32)), min_length=1)
+    """A training image's shorter side is resized to one of these, in pixels."""
+    max_size: PositiveInt = 1333
+    """No image is resized to a longer side above this, in pixels, in training and evaluation."""
+    crop_probability: Probability = 0.5
+    """Probability that a training image is cropped before it is resized."""
+    crop_short_sides: tuple[PositiveInt, ...] = Field(default=(400, 500, 600), min_length=1)
+    """Before a crop, the shorter side is resized to one of these, in pixels."""
+    crop_sides: tuple[PositiveInt, PositiveInt] = (384, 600)
+    """Smallest and largest side of a crop, in pixels."""
+    eval_short_side: PositiveInt = Field(default_factory=lambda given: max(given["short_sides"]))
+    """Shorter side in evaluation, in pixels. Unless set, the largest of `short_sides`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataSettings":
+        if self.crop_sides[0] > self.crop_sides[1]:
+            raise ValueError(f"crop_sides is {self.crop_sides}, but the smallest side must come first")
+        if self.max_size < max(*self.short_sides, self.eval_short_side):
+            raise ValueError(f"max_size is {self.max_size}, below a shorter side that is asked for")
+        return self

@@ -1,0 +1,97 @@
+"""All settings of one run, and the recipes and files that they come from.
+
+An experiment is a recipe (a TOML file that says only what differs from the defaults) and the user's
+overrides (``optim.lr=2e-4``). Each consumer receives its own section, never the whole.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from detrkit.errors import DetrkitError
+from detrkit.settings.data import DataSettings
+from detrkit.settings.model import ModelSettings
+from detrkit.settings.objective import LossSettings, MatchingSettings, ScoringSettings, SoftmaxSettings
+from detrkit.settings.recipes import recipe_names, recipe_text
+from detrkit.settings.section import Section, did_you_mean, read_section, setting_names
+from detrkit.settings.training import OptimSettings, ScheduleSettings, TrainSettings
+
+
+class Experiment(Section):
+    """All settings of one run."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    scoring: ScoringSettings = SoftmaxSettings()
+    matching: MatchingSettings = MatchingSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+
+
+def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:
+    """The settings of a recipe (its name, or a TOML file) with overrides such as ``{"optim.lr": 2e-4}``."""
+    text, source = _read_recipe(str(name_or_path))
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DetrkitError(f"{source} is not TOML: {error}.") from None
+    known = setting_names(Experiment)
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise DetrkitError(f"there is no setting '{key}'{did_you_mean(key, known)}")
+        _put(tree, key, value, source)
+    return parse(tree, source)
+
+
+def parse(tree: Mapping[str, object], source: str) -> Experiment:
+    """The experiment that a tree of plain values describes; ``source`` is named in errors."""
+    return read_section(Experiment, tree, source)
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, object]:
+    """``["optim.lr=2e-4", "train.precision=bf16"]`` as a mapping; values are TOML, or else plain text."""
+    return dict(_parse_assignment(assignment) for assignment in assignments)
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The whole experiment as TOML that ``recipe`` reads back to an equal one. Unset options are left out."""
+    return tomli_w.dumps(experiment.model_dump(exclude_none=True, mode="json"))
+
+
+def _read_recipe(name: str) -> tuple[str, str]:
+    if name in recipe_names():
+        return recipe_text(name), f"recipe {name}"
+    if name.endswith(".toml"):
+        try:
+            return Path(name).read_text("utf-8"), name
+        except (OSError, UnicodeDecodeError) as error:
+            raise DetrkitError(f"the recipe {name} cannot be read: {error}.") from None
+    raise DetrkitError(
+        f"there is no recipe '{name}'{did_you_mean(name, recipe_names())} "
+        f"The recipes are {', '.join(recipe_names())}, or a .toml file."
+    )
+
+
+def _parse_assignment(assignment: str) -> tuple[str, object]:
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise DetrkitError(f"'{assignment}' is not a setting: write it as name=value, such as optim.lr=2e-4.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    return key.strip(), value
+
+
+def _put(tree: dict[str, Any], key: str, value: object, source: str) -> None:
+    *sections, leaf = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise DetrkitError(f"{source}: '{section}' must be a table of settings.")
+    tree[leaf] = value

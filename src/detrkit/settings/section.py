@@ -1,0 +1,91 @@
+"""What all settings have in common: frozen, documented field by field, and closed to unknown names."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from detrkit.errors import DetrkitError
+
+
+class Section(BaseModel):
+    """A group of settings that one part of detrkit consumes."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_section(kind: type[SectionT], tree: Mapping[str, object], source: str) -> SectionT:
+    """The settings that a tree of plain values describes; ``source`` is named in errors.
+
+    Raises:
+        DetrkitError: One sentence about the first unknown name or wrong value.
+    """
+    known = setting_names(kind)
+    for name in _leaves(tree):
+        if name not in known:
+            raise DetrkitError(f"{source}: there is no setting '{name}'{did_you_mean(name, known)}")
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
+        raise DetrkitError(f"{source}: {where}{value}: {reason}.") from None
+
+
+def setting_names(kind: type[Section], prefix: str = "") -> list[str]:
+    """The dotted names of all settings, in order; those of a choice of sections are all of theirs."""
+    names: list[str] = []
+    for name, field in kind.model_fields.items():
+        sections = [choice for choice in _choices(field.annotation) if _is_section(choice)]
+        for section in sections:
+            names += [inner for inner in setting_names(section, f"{prefix}{name}.") if inner not in names]
+        if not sections:
+            names.append(prefix + name)
+    return names
+
+
+def describe(section: Section, prefix: str = "") -> Iterator[tuple[str, object, str]]:
+    """(dotted name, value, what it means) of every setting, in order."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from describe(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, " ".join((field.description or "").split())
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a sentence about an unknown word: a full stop, or a guess at what was meant."""
+    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    guess = next(iter(same_leaf or close), None)
+    return f": did you mean '{guess}'?" if guess else "."
+
+
+def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return get_args(annotation) or (annotation,)
+
+
+def _is_section(choice: Any) -> bool:
+    return isinstance(choice, type) and issubclass(choice, Section)

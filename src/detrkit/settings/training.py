@@ -1,0 +1,90 @@
+"""How the weights are found. Defaults are DETR's (Carion et al. 2020, appendix A.4)."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from detrkit.settings.section import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class OptimSettings(Section):
+    """AdamW, with a learning rate of its own for the backbone."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate of everything but the backbone."""
+    backbone_lr: NonNegativeFloat = 1e-5
+    """Learning rate of the backbone."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Decoupled weight decay, of all parameters alike."""
+    clip_norm: NonNegativeFloat = 0.1
+    """Largest norm of the gradient of a step; 0 does not clip."""
+
+
+class ScheduleSettings(Section):
+    """The learning rate as a function of the step. Times are fractions of the run, whatever its length."""
+
+    warmup: Fraction = 0.0
+    """The rate rises linearly from 0 during this fraction of the run."""
+    drop_at: Fraction = 2 / 3
+    """The rate is multiplied by `drop_factor` from this fraction on; 1 never drops it."""
+    drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """What the rate is multiplied by at `drop_at`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ScheduleSettings":
+        if self.warmup > self.drop_at:
+            raise ValueError(f"warmup is {self.warmup}, after the drop at {self.drop_at}")
+        return self
+
+
+class TrainSettings(Section):
+    """The length, precision and bookkeeping of a run."""
+
+    epochs: PositiveInt = 300
+    """How often every image is seen, unless `max_steps` or `budget` says otherwise."""
+    max_steps: PositiveInt | None = None
+    """Length of the run in optimiser steps, instead of `epochs`."""
+    budget: str | None = None
+    """Length of the run as a time, such as `5m` or `2h`. It is turned into `max_steps` once, at the
+    start, by timing this machine."""
+    accumulate: PositiveInt = 1
+    """Forward passes per optimiser step: the same gradient as one batch as many times as large."""
+    precision: Literal["bf16", "fp16", "fp32", "fp64"] = "fp32"
+    """`bf16` and `fp16` run the network under autocast; boxes, costs and losses stay in float32."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of the weights, which is then what is validated and kept; 0 has none.
+    It is ramped: after n steps at most (1 + n) / (10 + n), so that a short run is not held back."""
+    seed: NonNegativeInt = 0
+    """Decides initial weights, order, augmentation and dropout."""
+    validate_every: PositiveInt = 1
+    """Epochs between validations; there is always one at the end."""
+    patience: PositiveInt | None = None
+    """Stop after this many validations without a better AP."""
+    checkpoint_every: PositiveInt = 500
+    """Steps between saves of the training state. Every validation saves it too."""
+
+    @field_validator("budget")
+    @classmethod
+    def _check_budget(cls, budget: str | None) -> str | None:
+        if budget is not None:
+            parse_duration(budget)
+        return budget
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainSettings":
+        if self.max_steps is not None and self.budget is not None:
+            raise ValueError(
+                f"max_steps ({self.max_steps}) and budget ({self.budget}) both say how long to train"
+            )
+        return self
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a duration such as ``90s``, ``5m``, ``2h`` or ``1.5h``; ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f"'{text}' is not a duration such as 90s, 5m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

@@ -1,0 +1,64 @@
+"""A time budget, turned into steps once, by timing this machine before the run."""
+
+import copy
+import time
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from detrkit.settings.training import parse_duration
+from detrkit.training.prepare import Run
+from detrkit.training.step import agree, take_step, to_device
+from detrkit.training.validate import validation_metrics
+
+_WARM_UP, _TIMED = 2, 6
+
+
+class Pace(NamedTuple):
+    """What was measured, in seconds."""
+
+    step: float
+    validation: float
+
+
+def steps_within(seconds: float, pace: Pace, steps_per_validation: float) -> int:
+    """The most steps that end in time together with their validations, the last of which ends the run.
+
+    At least one step, even where the budget is too short for it.
+    """
+    for_steps = max(seconds - pace.validation, 0.0)
+    return max(1, int(for_steps / (pace.step + pace.validation / steps_per_validation)))
+
+
+def measure_steps(run: Run) -> int:
+    """How many steps the budget of a run allows, the time of measuring them taken off.
+
+    The run's first steps and one validation are timed for real; then the run is put back to its start.
+    """
+    start = time.perf_counter()
+    pace = _measure(run)
+    budget = parse_duration(run.experiment.train.budget or "")
+    left = budget - (time.perf_counter() - start)
+    length = run.length
+    steps_per_validation = run.experiment.train.validate_every * length.num_images / length.images_per_step
+    shared = [steps_within(left, pace, steps_per_validation)]
+    return broadcast_object_list(shared)[0]
+
+
+def _measure(run: Run) -> Pace:
+    before = copy.deepcopy(run.detector.state_dict())
+    times = []
+    run.model.train()
+    for batches in run.training_steps(range(_WARM_UP + _TIMED)):
+        start = time.perf_counter()
+        moved = [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
+        totals, _ = agree(run.accelerator, moved, run.detector.max_objects, stop=False)
+        take_step(run.accelerator, run.model, run.optimizer, moved, totals, run.experiment.optim.clip_norm)
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    validation_metrics(run)
+    validation = time.perf_counter() - start
+    run.detector.load_state_dict(before)
+    run.optimizer.state.clear()
+    return Pace(float(torch.tensor(times[_WARM_UP:]).median()), validation)

@@ -1,0 +1,148 @@
+"""The training state on disk: everything that changes and is not a function of the step.
+
+``last/`` holds one safetensors file (weights, optimiser moments, the moving average) and ``state.json``
+(the rest), which names it. The json is replaced last, in one rename: whenever a run is killed, it names a
+complete file. The order of images, augmentation, dropout and learning rate need no place here, since
+they are functions of the seed and the step.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from detrkit.detectors.detector import Detector
+from detrkit.errors import DetrkitError
+from detrkit.weights import store
+
+_VERSION = 1
+_ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment"}
+
+
+@dataclass
+class Progress:
+    """How far a run is, and how well it did."""
+
+    step: int = 0
+    best_ap: float = -1.0
+    best_step: int = 0
+    validations_without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """The parts of a run that change as it goes."""
+
+    progress: Progress
+    detector: Detector
+    optimizer: Optimizer
+    average: AveragedModel | None
+    scaler: torch.amp.GradScaler | None
+
+
+def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
+    """Write the state; the previous one stays until this one is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    moments, scalars = _optimizer_state(state)
+    tensors = _prefixed("detector", state.detector.state_dict()) | _prefixed("optimizer", moments)
+    if state.average is not None:
+        tensors |= _prefixed("average", state.average.module.state_dict())
+    name = f"tensors-{state.progress.step:08d}.safetensors"
+    store.write_tensors(folder / name, tensors, {"step": str(state.progress.step)})
+    rest = {
+        "version": _VERSION,
+        "tensors": name,
+        "progress": asdict(state.progress),
+        "optimizer": scalars,
+        "average_count": 0 if state.average is None else int(state.average.n_averaged),
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
+        "experiment": experiment,
+    }
+    temporary = folder / ".state.json.tmp"
+    temporary.write_text(json.dumps(rest, indent=1), "utf-8")
+    store.replace(temporary, folder / "state.json")
+    for stale in folder.glob("tensors-*.safetensors"):
+        if stale.name != name:
+            stale.unlink()
+
+
+def read_experiment(folder: Path) -> dict[str, Any]:
+    """The settings of the run whose state lies in ``folder``."""
+    return _read_json(folder)["experiment"]
+
+
+def restore(folder: Path, state: State) -> None:
+    """Put the saved state into the parts of ``state``. DetrkitError where it is damaged or does not fit."""
+    rest = _read_json(folder)
+    path = folder / rest["tensors"]
+    tensors, _ = store.read_tensors(path)
+    try:
+        state.detector.load_state_dict(_unprefixed("detector", tensors))
+        if state.average is not None:
+            state.average.module.load_state_dict(_unprefixed("average", tensors))
+            state.average.n_averaged.fill_(rest["average_count"])
+        _restore_optimizer(state, _unprefixed("optimizer", tensors), rest["optimizer"])
+        if state.scaler is not None:
+            state.scaler.load_state_dict(rest["scaler"])
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DetrkitError(f"{path} does not fit the run's settings: {reason}") from None
+    for name, value in rest["progress"].items():
+        setattr(state.progress, name, value)
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = folder / "state.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DetrkitError(f"there is no training state to resume from in {folder}: {error}.") from None
+    if not isinstance(found, dict) or found.get("version") != _VERSION or not found.keys() >= _ENTRIES:
+        raise DetrkitError(f"{path} is not a training state of version {_VERSION}.")
+    return found
+
+
+def _names(state: State) -> list[tuple[str, Tensor]]:
+    return [
+        (name, parameter) for name, parameter in state.detector.named_parameters() if parameter.requires_grad
+    ]
+
+
+def _optimizer_state(state: State) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
+    """What AdamW remembers of each parameter: its moments, and the scalars apart."""
+    moments: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, float]] = {}
+    for name, parameter in _names(state):
+        for key, value in state.optimizer.state.get(parameter, {}).items():
+            if value.ndim:
+                moments[f"{key}.{name}"] = value
+            else:
+                scalars.setdefault(name, {})[key] = value.item()
+    return moments, scalars
+
+
+def _restore_optimizer(
+    state: State, moments: dict[str, Tensor], scalars: dict[str, dict[str, float]]
+) -> None:
+    parameters = dict(_names(state))
+    for name, values in scalars.items():
+        kept = {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
+        state.optimizer.state[parameters[name]].update(kept)
+    for full_name, moment in moments.items():
+        key, _, name = full_name.partition(".")
+        parameter = parameters[name]
+        state.optimizer.state[parameter][key] = moment.to(parameter)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

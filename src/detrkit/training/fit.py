@@ -1,0 +1,132 @@
+"""The training loop, on one page.
+
+A run is exact by construction: the learning rate, the order of the images, their augmentation and the
+dropout are functions of the seed and the step, and all else that changes is in the checkpoint. So a run
+that is interrupted anywhere and resumed ends with the same bits as one left alone.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detrkit.detectors.detector import num_parameters
+from detrkit.settings.experiment import Experiment
+from detrkit.structures import Batch, Totals
+from detrkit.training.budget import measure_steps
+from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.interruption import Interruption
+from detrkit.training.optimise import set_rates
+from detrkit.training.prepare import Run, prepare
+from detrkit.training.schedule import rate_factor, validates
+from detrkit.training.step import NonFiniteLossError, StepReport, agree, explain, take_step, to_device
+from detrkit.training.validate import validation_metrics
+from detrkit.weights import store
+
+
+def fit(experiment: Experiment, data: str | Path, out: str | Path, resume: bool = False) -> Generator[Event]:
+    """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
+
+    ``out`` receives ``experiment.toml``, the best ``model.safetensors`` by validation AP, and ``last/``,
+    from which ``resume`` goes on. SIGTERM and Ctrl-C save and end the run after the step at hand.
+
+    Raises:
+        DetrkitError: where the data, the settings or the run folder are at fault, or a loss is not finite.
+    """
+    run = prepare(experiment, Path(data), Path(out), resume, measure_steps)
+    progress, length, settings = run.state.progress, run.length, run.experiment.train
+    yield _started(run)
+
+    reason = "every step is done"
+    with Interruption() as interruption:
+        for batches, data_seconds in _timed(_batches(run)):
+            if settings.patience and progress.validations_without_gain >= settings.patience:
+                reason = f"the AP did not rise for {settings.patience} validations"
+                break
+            totals, stop = agree(run.accelerator, batches, run.detector.max_objects, interruption.requested)
+            if stop:
+                run.save()
+                yield Interrupted(progress.step, run.out)
+                return
+
+            start = time.perf_counter()
+            _seed(settings.seed, progress.step, run.accelerator.process_index)
+            rates = set_rates(
+                run.optimizer, rate_factor(run.experiment.schedule, progress.step, length.steps)
+            )
+            report = _step(run, batches, totals)
+            progress.step += 1
+            seconds = time.perf_counter() - start + data_seconds
+            yield Stepped(progress.step, length.epoch(progress.step), *report, rates, seconds, data_seconds)
+
+            if validates(length, progress.step, settings.validate_every):
+                yield _validate(run)
+                run.save()
+            elif progress.step % settings.checkpoint_every == 0:
+                run.save()
+    yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
+
+
+def _started(run: Run) -> Started:
+    trainable, everything = num_parameters(run.detector)
+    return Started(
+        step=run.state.progress.step,
+        length=run.length,
+        val_images=len(run.validation),
+        trainable_parameters=trainable,
+        parameters=everything,
+        device=str(run.accelerator.device),
+        processes=run.accelerator.num_processes,
+        experiment=run.experiment,
+        out=run.out,
+        notes=run.notes,
+    )
+
+
+def _batches(run: Run) -> Iterator[list[Batch]]:
+    steps = range(run.state.progress.step, run.length.steps)
+    for batches in run.training_steps(steps):
+        yield [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
+
+
+def _timed(batches: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
+    """Each step's batches with the seconds spent waiting for them."""
+    while True:
+        start = time.perf_counter()
+        if (found := next(batches, None)) is None:
+            return
+        yield found, time.perf_counter() - start
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Make dropout, and whatever else draws at random, a function of the seed, the step and the process."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]))
+
+
+def _step(run: Run, batches: list[Batch], totals: Totals) -> StepReport:
+    run.model.train()
+    clip_norm = run.experiment.optim.clip_norm
+    try:
+        report = take_step(run.accelerator, run.model, run.optimizer, batches, totals, clip_norm)
+    except NonFiniteLossError as error:
+        raise explain(error, run.train.catalog.paths_of(error.image_ids)) from None
+    if run.average is not None:
+        run.average.update_parameters(run.detector)
+    return report
+
+
+def _validate(run: Run) -> Validated:
+    """Evaluate what is judged, each process its share of the images, and keep it while none is better."""
+    start = time.perf_counter()
+    metrics, progress = validation_metrics(run), run.state.progress
+    gained, kept = progress.best_ap < metrics.AP, progress.best_ap <= metrics.AP
+    progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1
+    if kept:
+        progress.best_ap, progress.best_step = metrics.AP, progress.step
+    if kept and run.accelerator.is_main_process:
+        path = run.out / "model.safetensors"
+        store.write(path, run.judged.state_dict(), run.experiment, run.judged.categories)
+    seconds = time.perf_counter() - start
+    return Validated(progress.step, run.length.epoch(progress.step), metrics, kept, seconds)

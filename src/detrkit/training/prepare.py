@@ -1,0 +1,208 @@
+"""Setting a run up: from settings and a dataset to the parts that the loop moves."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from detrkit.catalog import Catalog, require_same_categories
+from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images
+from detrkit.data.formats.recognise import choose_split, read_split
+from detrkit.data.loader import training_steps
+from detrkit.data.transforms import training_transform
+from detrkit.detectors.build import build_detector
+from detrkit.detectors.detector import Detector
+from detrkit.errors import DetrkitError
+from detrkit.models.pretrained import load_pretrained
+from detrkit.settings.experiment import Experiment, parse, to_toml
+from detrkit.settings.section import describe
+from detrkit.settings.training import TrainSettings
+from detrkit.structures import Batch
+from detrkit.training import checkpoint
+from detrkit.training.averaging import average_of
+from detrkit.training.optimise import build_optimizer
+from detrkit.training.schedule import Length, plan
+
+_MAY_CHANGE = {"data.workers", "train.checkpoint_every"}
+"""Settings that a resumed run may change, since no number depends on them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run. ``model`` is the detector as accelerate wraps it for precision and processes."""
+
+    experiment: Experiment
+    out: Path
+    accelerator: Accelerator
+    train: SplitDataset
+    validation: Catalog
+    detector: Detector
+    model: nn.Module
+    optimizer: AcceleratedOptimizer
+    average: AveragedModel | None
+    state: checkpoint.State
+    length: Length
+    notes: list[str]
+
+    @property
+    def judged(self) -> Detector:
+        """What is validated and kept: the moving average where there is one, else the detector."""
+        return self.detector if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return torch.float64 if self.experiment.train.precision == "fp64" else torch.float32
+
+    def training_steps(self, steps: range) -> Iterator[list[Batch]]:
+        """The micro-batches of this process for each of ``steps``, loaded ahead."""
+        return training_steps(
+            self.train,
+            seed=self.experiment.train.seed,
+            batch_size=self.experiment.data.batch_size,
+            accumulate=self.experiment.train.accumulate,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            steps=steps,
+            workers=self.experiment.data.workers,
+        )
+
+    def save(self) -> None:
+        """Save the training state, once for all processes."""
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.out / "last", self.state, self.experiment.model_dump(mode="json"))
+        self.accelerator.wait_for_everyone()
+
+
+Measure = Callable[[Run], int]
+"""Turns the budget of a run into steps."""
+
+
+def prepare(experiment: Experiment, data: Path, out: Path, resume: bool, measure: Measure) -> Run:
+    """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
+
+    Raises:
+        DetrkitError: where the dataset, the settings, the weights or the run folder are at fault.
+    """
+    accelerator = build_accelerator(experiment.train)
+    experiment = _with_splits(experiment, data)
+    train, validation = _read(data, experiment.data.train_split), _read(data, experiment.data.val_split)
+    require_same_categories(validation.categories, train.categories, f"{validation.source}")
+    if resume:
+        experiment = _continued(experiment, out)
+    else:
+        _require_fresh(out)
+
+    torch.manual_seed(experiment.train.seed)
+    detector = build_detector(experiment, train.categories)
+    if not resume:
+        load_pretrained(detector.backbone, experiment.model.backbone)  # pyright: ignore[reportArgumentType]
+    run = _assemble(experiment, out, accelerator, train, validation, detector)
+    if resume:
+        checkpoint.restore(out / "last", run.state)
+    elif experiment.train.budget is not None and experiment.train.max_steps is None:
+        run = _with_steps(run, measure(run))
+    if accelerator.is_main_process and not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "experiment.toml").write_text("\n".join([*_comments(run), to_toml(run.experiment)]), "utf-8")
+    accelerator.wait_for_everyone()
+    return run
+
+
+def build_accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate's view of devices and processes, at this run's precision."""
+    # accelerate keeps the first accelerator's precision for the whole process, and another run may follow.
+    AcceleratorState._reset_state()
+    mixed = settings.precision if settings.precision in ("bf16", "fp16") else "no"
+    accelerator = Accelerator(mixed_precision=mixed)
+    if mixed == "fp16" and accelerator.device.type == "cpu":
+        raise DetrkitError("train.precision is fp16, which a CPU does not compute in: take bf16 or fp32.")
+    return accelerator
+
+
+def _with_splits(experiment: Experiment, data: Path) -> Experiment:
+    splits = {
+        "train_split": choose_split(data, experiment.data.train_split, ("train2017", "train")),
+        "val_split": choose_split(data, experiment.data.val_split, ("val2017", "val")),
+    }
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update=splits)})
+
+
+def _read(data: Path, split: str) -> Catalog:
+    catalog = read_split(data, split)
+    require_images(catalog)
+    return catalog
+
+
+def _require_fresh(out: Path) -> None:
+    if (out / "experiment.toml").exists():
+        raise DetrkitError(f"{out} already holds a run: resume it with --resume, or choose another --out.")
+
+
+def _continued(experiment: Experiment, out: Path) -> Experiment:
+    """The settings of the run to resume, which must be those asked for."""
+    saved = parse(checkpoint.read_experiment(out / "last"), f"{out / 'last' / 'state.json'}")
+    if experiment.train.budget == saved.train.budget and experiment.train.max_steps is None:
+        train = experiment.train.model_copy(update={"max_steps": saved.train.max_steps})
+        experiment = experiment.model_copy(update={"train": train})
+    before = {name: value for name, value, _ in describe(saved)}
+    for name, value, _ in describe(experiment):
+        if name not in _MAY_CHANGE and before.get(name) != value:
+            raise DetrkitError(
+                f"{out} was trained with {name} = {before.get(name)}, not {value}: resume it with the "
+                "settings it has, or start another run."
+            )
+    return experiment
+
+
+def _assemble(
+    experiment: Experiment,
+    out: Path,
+    accelerator: Accelerator,
+    train: Catalog,
+    validation: Catalog,
+    detector: Detector,
+) -> Run:
+    settings = experiment.train
+    if settings.precision == "fp64":
+        detector.double()
+    # Before accelerate wraps ``forward``: a copy made later would call the original's weights.
+    average = average_of(detector, settings.ema).to(accelerator.device) if settings.ema else None
+    optimizer = build_optimizer(detector, experiment.optim)
+    model, prepared = accelerator.prepare(detector, optimizer)
+    images_per_step = experiment.data.batch_size * settings.accumulate * accelerator.num_processes
+    return Run(
+        experiment=experiment,
+        out=out,
+        accelerator=accelerator,
+        train=SplitDataset(train, training_transform(experiment.data), settings.seed),
+        validation=validation,
+        detector=detector,
+        model=model,
+        optimizer=prepared,
+        average=average,
+        state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
+        length=plan(settings, len(train), images_per_step),
+        notes=describe_left_out(left_out(train)),
+    )
+
+
+def _with_steps(run: Run, steps: int) -> Run:
+    train = run.experiment.train.model_copy(update={"max_steps": steps})
+    note = f"the budget of {train.budget} is {steps} steps on this machine."
+    return replace(
+        run,
+        experiment=run.experiment.model_copy(update={"train": train}),
+        length=run.length._replace(steps=steps),
+        notes=[*run.notes, note],
+    )
+
+
+def _comments(run: Run) -> list[str]:
+    return [f"# {note}" for note in run.notes]

@@ -1,0 +1,181 @@
+"""What every decoder promises. A new one adds its settings to ``DECODERS``, and no test."""
+
+from collections.abc import Callable, Iterator
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detrkit.models.contracts import FeatureMap, Memory
+from detrkit.models.detr import Detr, build_detr
+from detrkit.objective.criterion import Criterion, count_totals
+from detrkit.scoring import build_scoring
+from detrkit.settings.experiment import Experiment, parse
+from detrkit.structures import DetrOutput
+
+DECODERS = {"plain": {"kind": "plain"}}
+"""What is particular in the settings of each decoder."""
+
+CLASSES, LAYERS, QUERIES, WIDTH = 3, 2, 5, 32
+
+
+@pytest.fixture(scope="module", params=DECODERS)
+def experiment(request: pytest.FixtureRequest) -> Experiment:
+    transformer = {"width": WIDTH, "heads": 4, "feedforward": 64, "dropout": 0.0}
+    model = {
+        "backbone": {"name": "resnet18", "weights": "none"},
+        "transformer": transformer,
+        "encoder": {"layers": 1},
+        "decoder": {"layers": LAYERS, "queries": QUERIES} | DECODERS[request.param],
+    }
+    return parse({"model": model}, "the test")
+
+
+@pytest.fixture(scope="module")
+def num_logits(experiment: Experiment) -> int:
+    return build_scoring(experiment.scoring).num_logits(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def network(experiment: Experiment, num_logits: int) -> Detr:
+    torch.manual_seed(0)
+    return build_detr(experiment.model, num_logits).eval()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """The memory of three images, of which two are padded."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, position = torch.randn(2, 3, 12, WIDTH, generator=generator)
+    return Memory(tokens, position, torch.arange(12) < torch.tensor([[12], [7], [1]]))
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """torch.export cannot look into jaxtyping's checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_every_layer_answers_once_per_query(network: Detr, memory: Memory, num_logits: int) -> None:
+    output = network.decoder(memory)
+    assert network.decoder.num_queries == QUERIES
+    assert output.logits.shape == (LAYERS, 3, QUERIES, num_logits)
+    assert output.boxes.shape == (LAYERS, 3, QUERIES, 4)
+    assert ((output.boxes > 0) & (output.boxes < 1)).all()
+    assert output.denoised is None
+
+
+def test_answers_follow_their_queries(network: Detr, memory: Memory) -> None:
+    order = torch.tensor([3, 0, 4, 1, 2])
+    with torch.no_grad():
+        expected = network.decoder(memory)
+        queries = network.decoder.queries.clone()
+        network.decoder.queries.copy_(queries[order])
+        found = network.decoder(memory)
+        network.decoder.queries.copy_(queries)
+    torch.testing.assert_close(found.logits, expected.logits[:, :, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.boxes, expected.boxes[:, :, order], rtol=0, atol=1e-5)
+    assert not torch.allclose(found.logits, expected.logits, atol=1e-3)
+
+
+def test_an_image_is_answered_alike_alone_and_among_others(network: Detr, memory: Memory) -> None:
+    with torch.no_grad():
+        whole = network.decoder(memory)
+        for image in range(3):
+            alone = network.decoder(Memory(*(part[image, None] for part in memory)))
+            torch.testing.assert_close(alone.logits[:, 0], whole.logits[:, image], rtol=0, atol=1e-5)
+            torch.testing.assert_close(alone.boxes[:, 0], whole.boxes[:, image], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["tokens", "position"])
+def test_what_lies_in_padding_changes_no_answer(network: Detr, memory: Memory, part: str) -> None:
+    clean = getattr(memory, part)
+    junk = torch.where(memory.valid[..., None], clean, 1e4 * torch.randn_like(clean))
+    with torch.no_grad():
+        found = network.decoder(memory._replace(**{part: junk}))
+        expected = network.decoder(memory)
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.boxes, expected.boxes)
+
+
+def test_every_part_of_the_memory_counts(network: Detr, memory: Memory) -> None:
+    with torch.no_grad():
+        expected = network.decoder(memory)
+        for part in ("tokens", "position"):
+            changed = network.decoder(memory._replace(**{part: getattr(memory, part).flip(1)}))
+            assert not torch.allclose(changed.logits, expected.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("counts", [(2, 7), (1, 0), (0, 0)], ids=["objects", "some without", "none"])
+def test_every_trainable_parameter_gets_a_finite_gradient(
+    experiment: Experiment,
+    network: Detr,
+    noise: Callable,
+    objects_at_random: Callable,
+    counts: tuple[int, int],
+) -> None:
+    criterion = Criterion(build_scoring(experiment.scoring), experiment.matching, experiment.loss)
+    truth = objects_at_random(*counts, num_classes=CLASSES)
+    network.train()
+    network.zero_grad(set_to_none=True)
+    output = network(noise((64, 64), (48, 64)), truth)
+    criterion(output, truth, count_totals(truth, QUERIES)).total.backward()
+    network.eval()
+    for name, parameter in network.named_parameters():
+        assert parameter.requires_grad, name
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    heads = network.decoder.heads
+    moved = {
+        name: bool(part.weight.grad.any())
+        for name, part in (("class", heads.classes), ("box", heads.boxes[4]))
+    }
+    assert moved == {"class": True, "box": any(counts)}
+
+
+def test_bfloat16_answers_are_close_to_float32s(network: Detr, noise: Callable) -> None:
+    images = noise((96, 128), (64, 128))
+    with torch.no_grad():
+        expected = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(images)
+    assert found.logits.dtype == found.boxes.dtype == torch.float32
+    assert (found.logits - expected.logits).abs().max() < 0.1 * expected.logits.std()
+    assert not torch.equal(found.logits, expected.logits)
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder of a network, to be exported without its slow backbone."""
+
+    def __init__(self, network: Detr) -> None:
+        super().__init__()
+        self.encoder, self.decoder = network.encoder, network.decoder
+
+    def forward(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        output: DetrOutput = self.decoder(self.encoder([FeatureMap(values, valid)]))
+        return output.logits, output.boxes
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_an_exported_network_answers_alike_for_any_batch_and_size(network: Detr) -> None:
+    any_size = torch.export.Dim.AUTO
+    shapes = {0: any_size, 2: any_size, 3: any_size}, {0: any_size, 1: any_size, 2: any_size}
+    transformer = Transformer(network)
+    exported = torch.export.export(transformer, feature_map(2, 3, 4), dynamic_shapes=shapes).module()
+    for size in ((3, 5, 2), (2, 8, 11)):
+        with torch.no_grad():
+            for found, expected in zip(
+                exported(*feature_map(*size)), transformer(*feature_map(*size)), strict=True
+            ):
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def feature_map(images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Features of a ResNet-18 of images, the first of which is padded."""
+    generator = torch.Generator().manual_seed(height)
+    valid = torch.ones(images, height, width, dtype=torch.bool)
+    valid[0, :, width - 1 :] = False
+    return torch.randn(images, 512, height, width, generator=generator), valid

@@ -1,0 +1,54 @@
+import numpy as np
+import torch
+from torchvision import tv_tensors
+
+from detrkit.data.collate import MEAN, STD, collate
+from detrkit.structures import Sample
+
+
+def sample_of(height: int, width: int, boxes: list[list[float]], image_id: int) -> Sample:
+    pixels = torch.from_numpy(
+        np.random.default_rng(image_id).integers(256, size=(3, height, width), dtype=np.uint8)
+    )
+    return Sample(
+        image=tv_tensors.Image(pixels),
+        boxes=tv_tensors.BoundingBoxes(
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            format="XYXY",
+            canvas_size=(height, width),
+        ),
+        labels=torch.arange(len(boxes)),
+        image_id=image_id,
+        original_size=(height * 2, width * 2),
+    )
+
+
+def test_a_batch() -> None:
+    samples = [sample_of(6, 8, [[0, 0, 8, 6], [2, 3, 4, 6]], 11), sample_of(10, 5, [], 22)]
+    batch = collate(samples)
+    assert batch.images.pixels.shape == (2, 3, 10, 8)
+    assert batch.image_ids == [11, 22]
+    assert batch.original_sizes == [(12, 16), (20, 10)]
+    for index, (height, width) in enumerate([(6, 8), (10, 5)]):
+        pixels, valid = batch.images.pixels[index].numpy(), batch.images.valid[index].numpy()
+        stored = samples[index].image.numpy().transpose(1, 2, 0) / 255
+        expected = (stored - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        np.testing.assert_allclose(pixels[:, :height, :width].transpose(1, 2, 0), expected, atol=2e-6)
+        assert valid[:height, :width].all()
+        assert valid.sum() == height * width
+        assert not pixels[:, ~valid].any()
+    assert batch.objects[0].boxes.tolist() == [[0.5, 0.5, 1, 1], [0.375, 0.75, 0.25, 0.5]]
+    assert batch.objects[0].labels.tolist() == [0, 1]
+    assert batch.objects[1].boxes.shape == (0, 4)
+
+
+def test_a_batch_holds_plain_tensors() -> None:
+    batch = collate([sample_of(4, 4, [[0, 0, 1, 1]], 1)])
+    tensors = (*batch.images, *batch.objects[0])
+    assert all(type(tensor) is torch.Tensor for tensor in tensors)
+    assert batch.images.pixels.dtype == batch.objects[0].boxes.dtype == torch.float32
+
+
+def test_normalisation_is_that_of_imagenet() -> None:
+    assert MEAN == (0.485, 0.456, 0.406)
+    assert STD == (0.229, 0.224, 0.225)

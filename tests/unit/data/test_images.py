@@ -1,0 +1,155 @@
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detrkit.data.images import read_image
+from detrkit.errors import DetrkitError
+
+ORIENTATION = 0x0112
+PIXELS = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3
+
+
+def saved(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def as_array(path: Path, expected: tuple[int, int] | None = None) -> np.ndarray:
+    image = read_image(path, expected)
+    assert image.dtype == torch.uint8
+    return image.permute(1, 2, 0).numpy()
+
+
+def test_rgb_is_read_as_it_stands(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(PIXELS), tmp_path / "a.png")
+    np.testing.assert_array_equal(as_array(path), PIXELS)
+    np.testing.assert_array_equal(as_array(path, (6, 4)), PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(PIXELS).convert("L" if mode == "1" else "RGB").convert(mode)
+    path = saved(image, tmp_path / "a.tiff")
+    np.testing.assert_array_equal(as_array(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+def test_grey_fills_all_three_channels(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(PIXELS[..., 0]), tmp_path / "a.png")
+    np.testing.assert_array_equal(as_array(path), PIXELS[..., :1].repeat(3, axis=2))
+
+
+def test_transparency_is_dropped_without_a_warning(tmp_path: Path) -> None:
+    palette = Image.fromarray(PIXELS).convert("P", palette=Image.Palette.ADAPTIVE)
+    path = saved(palette, tmp_path / "a.png", transparency=bytes(range(9)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(as_array(path), np.asarray(palette.convert("RGB")))
+    clear = Image.fromarray(np.dstack([PIXELS, np.zeros((6, 4), np.uint8)]))
+    np.testing.assert_array_equal(as_array(saved(clear, tmp_path / "b.png")), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("a.png", "<u2"), ("little.tiff", "<u2"), ("big.tiff", ">u2"), ("wide.tiff", "<i4")]
+)
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path, name: str, dtype: str) -> None:
+    values = np.array([[0, 128, 129, 257, 25700, 65535]])
+    path = saved(Image.fromarray(values.astype(dtype)), tmp_path / name)
+    expected = np.round(values / 257).astype(np.uint8)
+    assert expected.tolist() == [[0, 0, 1, 1, 100, 255]]
+    np.testing.assert_array_equal(as_array(path), expected[..., None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("values", [np.full((2, 2), 70000, np.int32), np.full((2, 2), -1, np.int32)])
+def test_more_than_16_bits_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    path = saved(Image.fromarray(values), tmp_path / "a.tiff")
+    with pytest.raises(DetrkitError, match=r"a\.tiff holds values outside"):
+        read_image(path)
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(np.ones((2, 2), np.float32)), tmp_path / "a.tiff")
+    with pytest.raises(DetrkitError, match=r"a\.tiff holds floating-point"):
+        read_image(path)
+
+
+def turned(path: Path, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return saved(Image.fromarray(PIXELS), path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "seen"),
+    [
+        (1, PIXELS),
+        (2, PIXELS[:, ::-1]),
+        (3, PIXELS[::-1, ::-1]),
+        (4, PIXELS[::-1]),
+        (5, PIXELS.transpose(1, 0, 2)),
+        (6, np.rot90(PIXELS, -1)),
+        (7, PIXELS[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(PIXELS)),
+    ],
+)
+def test_orientation(tmp_path: Path, orientation: int, seen: np.ndarray) -> None:
+    path = turned(tmp_path / "a.png", orientation)
+    np.testing.assert_array_equal(as_array(path), seen)
+    np.testing.assert_array_equal(as_array(path, (6, 4)), PIXELS)
+    if orientation >= 5:
+        np.testing.assert_array_equal(as_array(path, (4, 6)), seen)
+
+
+def test_a_size_that_no_orientation_explains(tmp_path: Path) -> None:
+    path = turned(tmp_path / "a.png", 3)
+    with pytest.raises(DetrkitError, match=r"a\.png is 4 x 6 pixels, but its dataset states 6 x 4"):
+        read_image(path, (4, 6))
+    with pytest.raises(DetrkitError, match=r"is 4 x 6 pixels, but its dataset states 40 x 60"):
+        read_image(path, (60, 40))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DetrkitError, match=r"absent\.png does not exist"):
+        read_image(tmp_path / "absent.png")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    for name in ("a.png", "a.jpg", "a.gif", "a.tiff", "a.webp", "a.bmp"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, {"jpg": "jpeg"}.get(name[2:], name[2:]))
+        for length in (0, 3, 40, len(buffer.getvalue()) // 2):
+            path = tmp_path / name
+            path.write_bytes(buffer.getvalue()[:length])
+            with pytest.raises(DetrkitError, match=rf"{name} cannot be read"):
+                read_image(path)
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DetrkitError, match="cannot be read"):
+        read_image(tmp_path)
+
+
+def test_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(Image.new("L", (40, 40)), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(DetrkitError, match=r"a\.png cannot be read: .*bomb"):
+        read_image(path)
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    good = saved(Image.fromarray(PIXELS), tmp_path / "a.png")
+    bad = tmp_path / "b.png"
+    bad.write_bytes(good.read_bytes()[:50])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        read_image(good)
+        with pytest.raises(DetrkitError):
+            read_image(bad)
+        with pytest.raises(DetrkitError):
+            read_image(good, (1, 1))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,123 @@
+import multiprocessing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detrkit.data.dataset import SplitDataset
+from detrkit.data.formats.recognise import read_split
+from detrkit.data.loader import evaluation_batches, training_steps
+from detrkit.data.order import step_keys
+from detrkit.data.transforms import evaluation_transform, training_transform
+from detrkit.errors import DetrkitError
+from detrkit.settings.data import DataSettings
+from detrkit.structures import Batch, ImageSize
+
+SMALL = DataSettings(short_sides=(64, 80), crop_short_sides=(80, 96), crop_sides=(48, 80))
+ORDER: dict[str, Any] = {"seed": 3, "batch_size": 2, "accumulate": 2, "rank": 0, "world": 1}
+
+
+@pytest.fixture(scope="module")
+def train(shapes: Path) -> SplitDataset:
+    return SplitDataset(read_split(shapes, "train"), training_transform(SMALL), seed=3)
+
+
+@pytest.fixture(scope="module")
+def val(shapes: Path) -> SplitDataset:
+    return SplitDataset(read_split(shapes, "val"), evaluation_transform(ImageSize(64, 64)))
+
+
+def flat(steps: Iterable[list[Batch]]) -> list[Batch]:
+    return [batch for step in steps for batch in step]
+
+
+def require_equal(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.image_ids == b.image_ids
+        assert a.original_sizes == b.original_sizes
+        assert torch.equal(a.images.pixels, b.images.pixels)
+        assert torch.equal(a.images.valid, b.images.valid)
+        for x, y in zip(a.objects, b.objects, strict=True):
+            assert torch.equal(x.boxes, y.boxes)
+            assert torch.equal(x.labels, y.labels)
+
+
+def test_steps_follow_the_order_across_epochs(train: SplitDataset) -> None:
+    steps = list(training_steps(train, **ORDER, steps=range(8, 12), workers=0))
+    for step, batches in zip(range(8, 12), steps, strict=True):
+        keys = step_keys(3, 40, step, 2, 2, 0, 1)
+        expected = [[int(train.catalog.image_ids[index]) for _, index in micro] for micro in keys]
+        assert [batch.image_ids for batch in batches] == expected
+
+
+def test_workers_change_nothing(train: SplitDataset) -> None:
+    alone = flat(training_steps(train, **ORDER, steps=range(12), workers=0))
+    require_equal(flat(training_steps(train, **ORDER, steps=range(12), workers=2)), alone)
+
+
+def test_a_later_range_continues(train: SplitDataset) -> None:
+    whole = flat(training_steps(train, **ORDER, steps=range(6), workers=0))
+    require_equal(flat(training_steps(train, **ORDER, steps=range(4, 6), workers=0)), whole[8:])
+
+
+def test_processes_share_a_step(train: SplitDataset) -> None:
+    alone = flat(training_steps(train, **ORDER, steps=range(2), workers=0))
+    shared = ORDER | {"accumulate": 1, "world": 2}
+    first, second = (
+        flat(training_steps(train, **shared | {"rank": rank}, steps=range(2), workers=0)) for rank in range(2)
+    )
+    require_equal([first[0], second[0], first[1], second[1]], alone)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_global_generator_is_left_alone(train: SplitDataset, workers: int) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    list(training_steps(train, **ORDER, steps=range(1), workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("world", [1, 3, 12])
+def test_evaluation_sees_every_image_once(val: SplitDataset, world: int) -> None:
+    seen = []
+    for rank in range(world):
+        batches = list(evaluation_batches(val, batch_size=3, workers=0, rank=rank, world=world))
+        mine = [image_id for batch in batches for image_id in batch.image_ids]
+        assert mine == val.catalog.image_ids[rank::world].tolist()
+        assert all(len(batch.image_ids) == 3 for batch in batches[:-1])
+        seen += mine
+    assert sorted(seen) == sorted(val.catalog.image_ids.tolist())
+
+
+def test_evaluation_with_workers(val: SplitDataset) -> None:
+    alone = list(evaluation_batches(val, batch_size=4, workers=0))
+    require_equal(list(evaluation_batches(val, batch_size=4, workers=2)), alone)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_one_sentence(shapes: Path, tmp_path: Path, workers: int) -> None:
+    catalog = read_split(shapes, "val")
+    for path in catalog.folder.iterdir():
+        (tmp_path / path.name).write_bytes(
+            path.read_bytes()[:100] if "0005" in path.name else path.read_bytes()
+        )
+    object.__setattr__(catalog, "folder", tmp_path)
+    dataset = SplitDataset(catalog, evaluation_transform(ImageSize(64, 64)))
+    batches = evaluation_batches(dataset, batch_size=2, workers=workers)
+    assert len([next(batches), next(batches)]) == 2
+    with pytest.raises(DetrkitError) as caught:
+        next(batches)
+    assert str(caught.value).startswith(f"the image {tmp_path}/000005.png cannot be read")
+    assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+def test_closing_ends_the_workers(train: SplitDataset) -> None:
+    steps = training_steps(train, **ORDER, steps=range(1000), workers=2)
+    next(steps)
+    assert len(multiprocessing.active_children()) == 2
+    steps.close()
+    assert not multiprocessing.active_children()

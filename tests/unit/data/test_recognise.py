@@ -1,0 +1,52 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detrkit.data.formats.recognise import choose_split, read_split, recognise, splits
+from detrkit.errors import DetrkitError
+
+
+@pytest.fixture
+def root(content: Any, write: Callable) -> Path:
+    annotations, folder = write(content)
+    annotations.with_name("instances_val.json").write_bytes(annotations.read_bytes())
+    annotations.with_name("captions_val.json").write_text("{}")
+    return folder.parent
+
+
+def test_splits_of_coco(shared: Path) -> None:
+    assert recognise(shared / "coco-mini") == "coco"
+    assert splits(shared / "coco-mini") == ["train2017", "val2017"]
+    assert len(read_split(shared / "coco-mini", "val2017")) == 120
+
+
+def test_a_split_that_is_wanted_comes_before_the_usual_ones(root: Path) -> None:
+    assert splits(root) == ["some", "val"]
+    assert choose_split(root, "some", ("val2017", "val")) == "some"
+    assert choose_split(root, "", ("val2017", "val")) == "val"
+    assert choose_split(root, "", ("some", "val")) == "some"
+
+
+@pytest.mark.parametrize(("wanted", "usual"), [("test", ("val",)), ("", ("test", "train"))])
+def test_a_missing_split_names_those_found_and_the_setting(
+    root: Path, wanted: str, usual: tuple[str, ...]
+) -> None:
+    with pytest.raises(DetrkitError, match=r"no split test.*some, val.*data\.train_split"):
+        choose_split(root, wanted, usual)
+
+
+def test_reading_a_missing_split(root: Path) -> None:
+    with pytest.raises(DetrkitError, match="no split test, but some, val"):
+        read_split(root, "test")
+
+
+def test_an_unknown_layout_says_what_is_known(tmp_path: Path) -> None:
+    with pytest.raises(DetrkitError, match=r"annotations/instances_SPLIT\.json and the images in SPLIT/"):
+        splits(tmp_path)
+
+
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DetrkitError, match="absent is not a folder"):
+        splits(tmp_path / "absent")

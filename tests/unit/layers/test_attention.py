@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detrkit.layers.attention import Attention, attend
+
+WIDTH, HEADS = 32, 4
+
+
+@pytest.fixture
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of three images."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 5, WIDTH, generator=generator, dtype=torch.float64)
+    key, value = torch.randn(2, 3, 7, WIDTH, generator=generator, dtype=torch.float64)
+    return query, key, value
+
+
+ALLOWED = torch.arange(7) < torch.tensor([[7], [4], [1]])
+
+
+def torch_twin(attention: Attention) -> nn.MultiheadAttention:
+    twin = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
+    projections = (attention.query, attention.key, attention.value)
+    with torch.no_grad():
+        twin.in_proj_weight.copy_(torch.cat([projection.weight for projection in projections]))
+        twin.in_proj_bias.copy_(torch.cat([projection.bias for projection in projections]))
+    twin.out_proj.load_state_dict(attention.output.state_dict())
+    return twin.eval()
+
+
+def with_random_biases(attention: Attention) -> Attention:
+    for projection in (attention.query, attention.key, attention.value, attention.output):
+        nn.init.normal_(projection.bias)
+    return attention
+
+
+@pytest.mark.parametrize("allowed", [None, ALLOWED], ids=["all keys", "some keys"])
+def test_equals_torchs_attention(inputs: tuple[Tensor, Tensor, Tensor], allowed: Tensor | None) -> None:
+    torch.manual_seed(0)
+    attention = with_random_biases(Attention(WIDTH, HEADS, dropout=0.5)).double().eval()
+    padding = None if allowed is None else ~allowed
+    expected, _ = torch_twin(attention)(*inputs, key_padding_mask=padding)
+    torch.testing.assert_close(attention(*inputs, allowed), expected, rtol=0, atol=1e-12)
+
+
+def test_values_may_be_wider_than_queries_and_keys(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    query, key, value = inputs
+    query, key = query[..., :8], key[..., :8]
+    found = attend(query, key, value, HEADS, ALLOWED)
+    for head in range(HEADS):
+        narrow, wide = slice(2 * head, 2 * head + 2), slice(8 * head, 8 * head + 8)
+        similarity = query[..., narrow] @ key[..., narrow].transpose(1, 2) / math.sqrt(2)
+        weights = similarity.masked_fill(~ALLOWED[:, None], -torch.inf).softmax(-1)
+        torch.testing.assert_close(found[..., wide], weights @ value[..., wide], rtol=0, atol=1e-12)
+
+
+def test_keys_that_are_not_allowed_have_no_influence_at_all(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    query, key, value = (tokens.float() for tokens in inputs)
+    torch.manual_seed(0)
+    attention = Attention(WIDTH, HEADS, dropout=0.0)
+    clean = attention(query, key, value, ALLOWED)
+    junk = 1e4 * torch.randn_like(key)
+    spoiled_key, spoiled_value = (torch.where(ALLOWED[..., None], tokens, junk) for tokens in (key, value))
+    assert torch.equal(attention(query, spoiled_key, spoiled_value, ALLOWED), clean)
+    assert not torch.allclose(attention(query, spoiled_key, spoiled_value), attention(query, key, value))
+
+
+def test_projections_start_as_one_stacked_xavier_matrix() -> None:
+    torch.manual_seed(0)
+    attention, twin = Attention(256, 8, dropout=0.0), nn.MultiheadAttention(256, 8)
+    nn.init.xavier_uniform_(twin.in_proj_weight)
+    bound = math.sqrt(6 / (4 * 256))
+    assert twin.in_proj_weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+    for projection in (attention.query, attention.key, attention.value):
+        assert projection.weight.abs().max() <= bound
+        assert projection.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+        assert projection.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.01)
+    assert attention.output.weight.abs().max().item() == pytest.approx(math.sqrt(6 / (2 * 256)), rel=1e-3)
+    for projection in (attention.query, attention.key, attention.value, attention.output):
+        assert not projection.bias.any()
+
+
+def test_attention_weights_are_dropped_in_training_only(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    torch.manual_seed(0)
+    attention = Attention(WIDTH, HEADS, dropout=0.5).double()
+    assert not torch.equal(attention(*inputs), attention(*inputs))
+    attention.eval()
+    assert torch.equal(attention(*inputs), attention(*inputs))
+
+
+def test_a_query_that_matches_one_key_gathers_its_value() -> None:
+    key = 100 * F.one_hot(torch.arange(4), 8).double()[None]
+    value = torch.randn(1, 4, 8, dtype=torch.float64)
+    query = key[:, [2, 0]]
+    torch.testing.assert_close(attend(query, key, value, heads=1), value[:, [2, 0]])

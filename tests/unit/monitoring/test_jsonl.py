@@ -1,0 +1,74 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detrkit.monitoring.jsonl import JsonLines
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_there_is_a_line_per_event_with_all_that_it_tells(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    told = [events.stepped(1), events.validated(1), events.interrupted(1), events.finished(2)]
+    tell(JsonLines(tmp_path), events.started(), *told)
+    step, validation, interrupted, finished = lines(tmp_path)
+    assert step == {
+        "event": "step",
+        "step": 1,
+        "epoch": 0.125,
+        "loss": 10.0,
+        "terms": {"l1": [0.5, 0.25], "mean": [0.1]},
+        "gradient_norm": 7.5,
+        "learning_rates": {"backbone": 1e-5, "rest": 3e-4},
+        "seconds": 0.5,
+        "data_seconds": 0.125,
+    }
+    assert (validation["event"], validation["step"], validation["kept"]) == ("validation", 1, True)
+    assert (validation["metrics"]["AP"], validation["metrics"]["ARl"]) == (0.01, 0.12)
+    assert validation["metrics"]["per_class"] == {"кошка": {"AP": 0.1, "AP50": 0.2, "objects": 3}}
+    assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path)}
+    assert finished["event"] == "finished"
+    assert (finished["best_ap"], finished["best_step"]) == (0.421, 32)
+
+
+def test_a_line_is_on_disk_as_soon_as_it_is_told(events: Any, tell: Callable, tmp_path: Path) -> None:
+    log = JsonLines(tmp_path)
+    tell(log, events.started())
+    for step in (1, 2, 3):
+        tell(log, events.stepped(step))
+        assert [line["step"] for line in lines(tmp_path)] == list(range(1, step + 1))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20])
+def test_a_resumed_run_continues_where_its_state_was_saved(
+    events: Any, tell: Callable, tmp_path: Path, cut: int
+) -> None:
+    first = [events.stepped(1), events.stepped(2), events.validated(2), events.stepped(3), events.stepped(4)]
+    tell(JsonLines(tmp_path), events.started(), *first)
+    if cut:
+        path = tmp_path / "log.jsonl"
+        path.write_bytes(path.read_bytes()[:-cut])
+    tell(JsonLines(tmp_path), events.started(step=2), events.stepped(3, loss=0.5), events.finished(3))
+    found = [(line["event"], line["step"]) for line in lines(tmp_path)]
+    assert found == [("step", 1), ("step", 2), ("validation", 2), ("step", 3), ("finished", 3)]
+    assert lines(tmp_path)[3]["loss"] == 0.5
+
+
+def test_a_run_that_goes_on_after_an_interruption_has_no_trace_of_it(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    tell(JsonLines(tmp_path), events.started(), events.stepped(1), events.interrupted(1))
+    tell(JsonLines(tmp_path), events.started(step=1), events.stepped(2))
+    assert [line["event"] for line in lines(tmp_path)] == ["step", "step"]
+
+
+def test_a_fresh_run_begins_a_fresh_log(events: Any, tell: Callable, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"event": "step", "step": 5}\n')
+    tell(JsonLines(tmp_path), events.started())
+    assert lines(tmp_path) == []

@@ -1,0 +1,76 @@
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from detrkit.monitoring.progress import ProgressBar
+
+
+def shown(tell: Callable, *told: object, terminal: bool = False) -> str:
+    text = StringIO()
+    console = Console(file=text, force_terminal=terminal, width=200, highlight=False)
+    bar = ProgressBar(console)
+    tell(bar, *told)
+    bar.close()
+    return text.getvalue()
+
+
+def test_what_is_trained_is_said_before_it_starts(events: Any, tell: Callable) -> None:
+    text = shown(tell, events.started(notes=["3 images have no objects"]))
+    for essential in (
+        "16 images to train on",
+        "5 to validate on",
+        "40 steps of 2 images",
+        "(5.0 epochs)",
+        "on cpu",
+        "fp32",
+        "1,234 trainable parameters of 56,789",
+        f"Run folder: {events.out}",
+        "Note: 3 images have no objects",
+    ):
+        assert essential in text
+    assert "Resumed" not in text
+
+
+def test_a_resumed_run_says_from_where(events: Any, tell: Callable) -> None:
+    assert "Resumed after step 12." in shown(tell, events.started(step=12))
+
+
+def test_without_a_terminal_every_20th_of_the_run_has_a_line(events: Any, tell: Callable) -> None:
+    text = shown(tell, events.started(), *(events.stepped(step) for step in range(1, 41)))
+    steps = [line for line in text.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in steps] == [f"{step}/40" for step in range(2, 41, 2)]
+    assert "epoch 5.0" in steps[-1]
+    assert "loss 0.250" in steps[-1]
+    assert "lr 3.0e-04" in steps[-1]
+    assert "4.0 images/s" in steps[-1]  # 2 images in half a second
+    assert "\x1b" not in text
+
+
+def test_on_a_terminal_there_is_a_bar_instead_of_lines(events: Any, tell: Callable) -> None:
+    text = shown(tell, events.started(), *(events.stepped(step) for step in range(1, 41)), terminal=True)
+    assert "40/40" in text
+    assert "loss 0.250" in text
+    assert "step 2/40" not in text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_validation_has_a_line(events: Any, tell: Callable, kept: bool) -> None:
+    text = shown(tell, events.started(), events.validated(8, kept))
+    assert "validation after epoch 1.0: AP 0.010  AP50 0.020  AP75 0.030  AR100 0.090" in text
+    assert ("best so far" in text) == kept
+
+
+def test_the_end_says_why_and_where_the_best_weights_are(events: Any, tell: Callable) -> None:
+    text = shown(tell, events.started(), events.finished(40)).replace("\n", "")
+    assert "Finished at step 40: every step is done" in text
+    assert "best AP, 0.421, was at step 32" in text
+    assert "model.safetensors" in text
+
+
+def test_an_interruption_says_how_to_go_on(events: Any, tell: Callable) -> None:
+    text = shown(tell, events.started(), events.interrupted(7))
+    assert "step 7 is saved" in text
+    assert "--resume" in text

@@ -1,0 +1,254 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import AdamW
+
+from detrkit.errors import DetrkitError
+from detrkit.settings.training import OptimSettings
+from detrkit.training import checkpoint
+from detrkit.training.averaging import average_of
+from detrkit.training.checkpoint import Progress, State
+from detrkit.training.optimise import build_optimizer, set_rates
+from detrkit.weights import store
+
+EXPERIMENT = {"optim": {"lr": 2e-4}, "data": {"train_split": "ünï"}}
+
+
+@pytest.fixture
+def build_state(build_tiny: Callable) -> Callable[..., State]:
+    """A state at step 0, with the weights of ``seed``."""
+
+    def build(seed: int = 0, averaged: bool = True) -> State:
+        detector = build_tiny(seed)
+        optimizer = build_optimizer(detector, OptimSettings(lr=0.01, backbone_lr=0.001))
+        set_rates(optimizer, 1.0)
+        average = average_of(detector, 0.9) if averaged else None
+        return State(Progress(), detector, optimizer, average, None)
+
+    return build
+
+
+def train(state: State, steps: int) -> None:
+    state.detector.train()
+    for _ in range(steps):
+        state.detector.step(state.optimizer, state.progress.step)
+        if state.average is not None:
+            state.average.update_parameters(state.detector)
+        state.progress.step += 1
+
+
+def assert_equal(found: State, expected: State) -> None:
+    assert found.progress == expected.progress
+    for name, value in expected.detector.state_dict().items():
+        assert torch.equal(found.detector.state_dict()[name], value), name
+    for left, right in zip(found.detector.parameters(), expected.detector.parameters(), strict=True):
+        ours, theirs = found.optimizer.state.get(left, {}), expected.optimizer.state.get(right, {})
+        assert ours.keys() == theirs.keys()
+        assert all(
+            torch.equal(ours[key], theirs[key]) and ours[key].dtype == theirs[key].dtype for key in ours
+        )
+    assert (found.average is None) == (expected.average is None)
+    if found.average is not None and expected.average is not None:
+        assert int(found.average.n_averaged) == int(expected.average.n_averaged)
+        for name, value in expected.average.module.state_dict().items():
+            assert torch.equal(found.average.module.state_dict()[name], value), name
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_restored_state_is_the_saved_one_and_goes_on_alike(
+    build_state: Callable[..., State], tmp_path: Path, averaged: bool, steps: int
+) -> None:
+    saved = build_state(0, averaged)
+    train(saved, steps)
+    saved.progress.best_ap, saved.progress.best_step, saved.progress.validations_without_gain = (
+        0.1 + 0.2,
+        2,
+        1,
+    )
+    checkpoint.save(tmp_path / "last", saved, EXPERIMENT)
+    restored = build_state(1, averaged)
+    checkpoint.restore(tmp_path / "last", restored)
+    assert_equal(restored, saved)
+    train(saved, 3)
+    train(restored, 3)
+    assert_equal(restored, saved)
+
+
+def test_the_moments_of_adam_are_those_of_torchs_own_state_dict(
+    build_state: Callable[..., State], tmp_path: Path
+) -> None:
+    saved, restored = build_state(0), build_state(1)
+    train(saved, 3)
+    checkpoint.save(tmp_path, saved, EXPERIMENT)
+    checkpoint.restore(tmp_path, restored)
+    assert isinstance(saved.optimizer, AdamW)
+    ours, theirs = restored.optimizer.state_dict()["state"], saved.optimizer.state_dict()["state"]
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 6
+    for number, values in theirs.items():
+        assert set(values) == {"step", "exp_avg", "exp_avg_sq"}
+        assert ours[number]["step"].item() == 3
+        assert all(torch.equal(ours[number][key], value) for key, value in values.items())
+
+
+def test_a_state_in_double_precision_is_restored_in_it(
+    build_state: Callable[..., State], tmp_path: Path
+) -> None:
+    saved, restored = build_state(0, False), build_state(1, False)
+    for state in (saved, restored):
+        state.detector.double()
+    saved.detector.body[2].weight.grad = torch.rand(4, 4, dtype=torch.float64)
+    saved.optimizer.step()
+    checkpoint.save(tmp_path, saved, EXPERIMENT)
+    checkpoint.restore(tmp_path, restored)
+    assert_equal(restored, saved)
+    assert restored.optimizer.state[restored.detector.body[2].weight]["exp_avg"].dtype == torch.float64
+
+
+def test_the_settings_of_the_run_are_kept(build_state: Callable[..., State], tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    assert checkpoint.read_experiment(tmp_path) == EXPERIMENT
+
+
+def test_only_the_newest_tensors_remain(build_state: Callable[..., State], tmp_path: Path) -> None:
+    state = build_state()
+    for _ in range(3):
+        train(state, 1)
+        checkpoint.save(tmp_path, state, EXPERIMENT)
+    assert files_of(tmp_path) == ["state.json", "tensors-00000003.safetensors"]
+
+
+def test_saving_the_same_step_twice_keeps_it(build_state: Callable[..., State], tmp_path: Path) -> None:
+    state, restored = build_state(), build_state(1)
+    train(state, 2)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    assert files_of(tmp_path) == ["state.json", "tensors-00000002.safetensors"]
+    checkpoint.restore(tmp_path, restored)
+    assert_equal(restored, state)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code may catch it."""
+
+
+def die_while_the_tensors_are_written(patch: pytest.MonkeyPatch) -> None:
+    def write_half(tensors: dict, path: Path, metadata: dict) -> None:
+        path.write_bytes(b"half")
+        raise Killed
+
+    patch.setattr(store, "save_file", write_half)
+
+
+def die_before_the_json_is_there(patch: pytest.MonkeyPatch) -> None:
+    replace = store.replace
+
+    def replace_tensors_only(temporary: Path, path: Path) -> None:
+        if path.name == "state.json":
+            raise Killed
+        replace(temporary, path)
+
+    patch.setattr(store, "replace", replace_tensors_only)
+
+
+def die_before_the_old_tensors_go(patch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise Killed
+
+    patch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.parametrize(
+    ("die", "step"),
+    [
+        (die_while_the_tensors_are_written, 2),
+        (die_before_the_json_is_there, 2),
+        (die_before_the_old_tensors_go, 4),
+    ],
+)
+def test_a_save_that_dies_leaves_a_whole_state(
+    build_state: Callable[..., State], tmp_path: Path, die: Callable, step: int
+) -> None:
+    state, expected = build_state(), build_state()
+    train(state, 2)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    train(state, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        die(patch)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, state, EXPERIMENT)
+
+    restored = build_state(1)
+    checkpoint.restore(tmp_path, restored)
+    train(expected, step)
+    assert_equal(restored, expected)
+
+    # The resumed run saves over what was left behind.
+    train(restored, 4 - step)
+    checkpoint.save(tmp_path, restored, EXPERIMENT)
+    assert files_of(tmp_path) == ["state.json", "tensors-00000004.safetensors"]
+    checkpoint.restore(tmp_path, restored)
+    assert_equal(restored, state)
+
+
+def refusal(folder: Path, state: State) -> str:
+    with pytest.raises(DetrkitError) as caught:
+        checkpoint.restore(folder, state)
+    text = str(caught.value)
+    assert str(folder) in text
+    assert "\n" not in text
+    return text
+
+
+def test_a_folder_without_a_state_is_refused(build_state: Callable[..., State], tmp_path: Path) -> None:
+    assert "no training state to resume from" in refusal(tmp_path, build_state())
+    with pytest.raises(DetrkitError, match="no training state to resume from"):
+        checkpoint.read_experiment(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", '{"version": 1', "[]", "null", '{"version": 999}', '{"version": 1}'])
+def test_a_damaged_json_is_refused(build_state: Callable[..., State], tmp_path: Path, text: str) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    (tmp_path / "state.json").write_text(text)
+    refusal(tmp_path, build_state())
+    with pytest.raises(DetrkitError):
+        checkpoint.read_experiment(tmp_path)
+
+
+def test_a_json_whose_tensors_are_gone_or_cut_is_refused(
+    build_state: Callable[..., State], tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    path = tmp_path / "tensors-00000000.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    assert path.name in refusal(tmp_path, build_state())
+    path.unlink()
+    assert path.name in refusal(tmp_path, build_state())
+
+
+def test_a_state_of_other_settings_is_refused(build_state: Callable[..., State], tmp_path: Path) -> None:
+    saved = build_state(0, averaged=False)
+    checkpoint.save(tmp_path, saved, EXPERIMENT)
+    assert "does not fit the run's settings" in refusal(tmp_path, build_state(0, averaged=True))
+    other = build_state(0, averaged=False)
+    other.detector.head = torch.nn.Linear(4, 3)
+    text = refusal(tmp_path, other)
+    assert "does not fit the run's settings" in text
+    assert "head" in text
+
+
+def test_the_json_holds_nothing_but_json(build_state: Callable[..., State], tmp_path: Path) -> None:
+    state = build_state()
+    train(state, 1)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    found = json.loads((tmp_path / "state.json").read_text("utf-8"))
+    assert found["progress"] == {"step": 1, "best_ap": -1.0, "best_step": 0, "validations_without_gain": 0}
+    assert found["optimizer"]["head.weight"] == {"step": 1.0}
