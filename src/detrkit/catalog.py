@@ -4,6 +4,7 @@ COCO's 860,000 training annotations cost tens of megabytes as NumPy columns and 
 Python objects, which every loader worker would copy. All formats are read into this one type.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,15 @@ from detrkit.errors import DetrkitError
 
 
 class Category(NamedTuple):
-    """A class of objects. ``id`` is the dataset's own number for it; inside, its position is its label."""
+    """A class of objects. ``id`` is the dataset's own number for it; inside, its position is its label.
+
+    ``used`` is False for a label that a checkpoint has and no object ever had, such as the ids that
+    COCO skips: what is found under it is nothing.
+    """
 
     id: int
     name: str
+    used: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,33 @@ class Catalog:
         return [self.path(position[image_id]) for image_id in image_ids]
 
 
+class LabelMap(NamedTuple):
+    """What a detector's labels are in a dataset: ``labels[own]``, or -1 where the dataset has no such class.
+
+    ``lacking`` are the dataset's names that the detector does not know.
+    """
+
+    labels: Int64[np.ndarray, " own"]
+    lacking: list[str]
+
+
+def map_labels(own: tuple[Category, ...], dataset: tuple[Category, ...], where: str) -> LabelMap:
+    """From a detector's labels to a dataset's, by the names of the categories.
+
+    Raises:
+        DetrkitError: where no name agrees; ``where`` names the dataset.
+    """
+    label_of = {category.name: label for label, category in enumerate(dataset)}
+    labels = [label_of.get(category.name, -1) if category.used else -1 for category in own]
+    known = {category.name for category in own if category.used}
+    if not known & label_of.keys():
+        raise DetrkitError(
+            f"{where}: none of its categories ({_some(label_of)}) is one that the detector knows "
+            f"({_some(known)}): evaluate on data of the same classes, or fine-tune with train --init."
+        )
+    return LabelMap(np.array(labels, dtype=np.int64), [name for name in label_of if name not in known])
+
+
 def require_same_categories(found: tuple[Category, ...], expected: tuple[Category, ...], where: str) -> None:
     """Refuse two category lists that give labels different meanings."""
     if found == expected:
@@ -77,4 +110,12 @@ def require_same_categories(found: tuple[Category, ...], expected: tuple[Categor
             break
     else:
         difference = f"it has {len(found)} categories, not {len(expected)}"
-    raise DetrkitError(f"{where}: its categories differ from those expected: {difference}.")
+    raise DetrkitError(
+        f"{where}: its categories differ from those trained on: {difference}; "
+        "give both the same ids and names."
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (", .." if len(listed) > 3 else "")

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detrkit.catalog import Catalog, Category, require_same_categories
+from detrkit.catalog import Catalog, Category, map_labels, require_same_categories
 from detrkit.errors import DetrkitError
 
 CAT, DOG, EMU = Category(1, "cat"), Category(5, "dog"), Category(6, "emu")
@@ -55,3 +55,15 @@ def test_equal_categories_pass() -> None:
 def test_other_categories_are_refused(found: tuple[Category, ...], words: str) -> None:
     with pytest.raises(DetrkitError, match=words):
         require_same_categories(found, (CAT, DOG), "here")
+
+
+def test_labels_are_mapped_by_name() -> None:
+    own = (Category(5, "cat"), Category(1, "N/A", used=False), Category(2, "dog"))
+    found = map_labels(own, (Category(1, "dog"), Category(2, "N/A"), Category(3, "cat")), "here")
+    assert found.labels.tolist() == [2, -1, 0]
+    assert found.lacking == ["N/A"]
+
+
+def test_categories_without_a_name_in_common_are_refused() -> None:
+    with pytest.raises(DetrkitError, match=r"here: none of its categories \(dog\) .* knows \(cat\).*--init"):
+        map_labels((Category(1, "cat"), Category(2, "dog", used=False)), (Category(1, "dog"),), "here")

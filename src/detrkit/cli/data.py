@@ -24,11 +24,12 @@ def shapes(
     ],
 ) -> None:
     """Draw a small dataset of shapes in COCO's layout, for trying detectors without a download."""
+    from detrkit.cli.options import output_folder
     from detrkit.data.shapes import ShapesSettings, write_shapes
     from detrkit.settings.experiment import parse_overrides
     from detrkit.settings.section import read_section
 
     settings = read_section(ShapesSettings, parse_overrides(overrides), "shapes")
-    written = write_shapes(folder, settings)
+    written = write_shapes(output_folder(folder), settings)
     images = f"{settings.train_images:,} images in train and {settings.val_images:,} in val"
     typer.echo(f"{folder}: {images}" + ("." if written else ", already there."))

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detrkit.cli.options import BatchSize, Checkpoint, Device, Precision, chosen_device, output_folder
+from detrkit.cli.options import (
+    Assignments,
+    BatchSize,
+    Checkpoint,
+    Device,
+    Precision,
+    chosen_device,
+    output_folder,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,6 +35,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images; 0 loads them here.")] = 2,
     precision: Precision = "fp32",
     device: Device = None,
+    assignments: Assignments = None,
 ) -> None:
     """Print COCO's metrics of a detector on a split, and the AP of each class."""
     from rich.console import Console
@@ -36,10 +45,11 @@ def evaluate(
     from detrkit.evaluation.coco import evaluate_results, summary_lines, to_results, write_results
     from detrkit.inference.evaluate import detect_split
     from detrkit.inference.load import load
+    from detrkit.settings.experiment import parse_overrides
 
     split = choose_split(data, split, ("val2017", "val"))
     catalog = read_split(data, split)
-    detector = load(checkpoint, chosen_device(device))
+    detector = load(checkpoint, chosen_device(device), parse_overrides(assignments or []))
     folder = out and output_folder(out)
 
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from detrkit import __version__
-from detrkit.cli import data
+from detrkit.cli import data, weights
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
 from detrkit.cli.train import EPILOG, train
@@ -32,6 +32,7 @@ app.command(epilog=EPILOG)(train)
 app.command()(evaluate)
 app.command()(predict)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

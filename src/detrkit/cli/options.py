@@ -1,5 +1,6 @@
 """What commands have in common: options of the same name mean the same."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,9 @@ Checkpoint = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="What the network computes in.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+]
 Device = Annotated[
     str | None,
     typer.Option(help="Where to compute: cpu, cuda or cuda:1. Unless set: cuda if there is one."),
@@ -38,9 +42,11 @@ def chosen_device(name: str | None) -> "torch.device":
 
 
 def output_folder(path: Path) -> Path:
-    """The folder, made if there was none; DetrkitError if that cannot be."""
+    """The folder, made if there was none; DetrkitError if that cannot be, or nothing can be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DetrkitError(f"--out {path}: the folder cannot be made: {error.strerror}.") from None
+        raise DetrkitError(f"the folder {path} cannot be made: {error.strerror}; name another.") from None
+    if not os.access(path, os.W_OK):
+        raise DetrkitError(f"the folder {path} cannot be written to: name another.")
     return path

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detrkit.cli.options import BatchSize, Checkpoint, Device, Precision, chosen_device, output_folder
+from detrkit.cli.options import (
+    Assignments,
+    BatchSize,
+    Checkpoint,
+    Device,
+    Precision,
+    chosen_device,
+    output_folder,
+)
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ def predict(
     batch_size: BatchSize = 1,
     precision: Precision = "fp32",
     device: Device = None,
+    assignments: Assignments = None,
 ) -> None:
     """Draw what a detector finds in images, and list it in predictions.json."""
     from torchvision.transforms.v2.functional import to_pil_image
@@ -36,10 +45,11 @@ def predict(
     from detrkit.drawing import draw_detections
     from detrkit.inference.load import load
     from detrkit.inference.predictor import Predictor, find_images
+    from detrkit.settings.experiment import parse_overrides
 
     files = find_images(paths)
     pictures = _pictures(files, out)
-    detector = load(checkpoint, chosen_device(device))
+    detector = load(checkpoint, chosen_device(device), parse_overrides(assignments or []))
     predictor = Predictor(detector, threshold, batch_size, precision)
     names = [category.name for category in detector.categories]
     output_folder(out)

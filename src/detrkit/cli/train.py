@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detrkit.cli.options import Assignments, output_folder
 from detrkit.settings.recipes import recipe_names, recipe_summary
 
 if TYPE_CHECKING:
@@ -19,15 +20,22 @@ EPILOG = "\n\n".join(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (listed below) or a .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name (listed below) or a .toml file.")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="The dataset's folder: annotations/instances_SPLIT.json and SPLIT/.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Unless set: runs/RECIPE.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; repeatable.")
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CKPT",
+            help="Start from these weights; what does not fit, such as other classes, starts fresh.",
+        ),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    assignments: Assignments = None,
     budget: Annotated[
         str | None, typer.Option(help="Train for this long instead: 90s, 5m, 2h. Turned into steps once.")
     ] = None,
@@ -59,9 +67,12 @@ def train(
     from detrkit.monitoring.recorded import fit
     from detrkit.training.events import Interrupted
 
+    out = out or Path("runs") / Path(recipe).stem
+    if not resume:
+        output_folder(out)
     progress = ProgressBar()
     try:
-        for event in fit(experiment, data, out or Path("runs") / Path(recipe).stem, resume, [progress]):
+        for event in fit(experiment, data, out, resume, init, [progress]):
             if isinstance(event, Interrupted):
                 raise typer.Exit(130)
     finally:

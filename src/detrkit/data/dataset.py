@@ -1,6 +1,7 @@
 """One split of a dataset as samples, and what of it is not trained on."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -73,10 +74,12 @@ class LeftOut(NamedTuple):
     """Ids of other annotations that are not trained on: their boxes have no area inside the image."""
     clipped: Int64[np.ndarray, " clipped"]
     """Ids of annotations that are trained on with a smaller box, since theirs reaches outside the image."""
+    unmatched: int
+    """Number of objects beyond those of an image that one step can match."""
 
 
-def left_out(catalog: Catalog) -> LeftOut:
-    """What of a catalog is not trained on, or not as it stands."""
+def left_out(catalog: Catalog, max_objects: int = sys.maxsize) -> LeftOut:
+    """What of a catalog is not trained on, or not as it stands, where an image can match ``max_objects``."""
     boxes = _clipped_boxes(catalog)
     single, visible = ~catalog.crowds, _has_area(boxes)
     outside = np.abs(catalog.boxes - boxes).max(axis=1, initial=0) > ROUNDING
@@ -84,6 +87,7 @@ def left_out(catalog: Catalog) -> LeftOut:
         crowds=int(catalog.crowds.sum()),
         without_area=catalog.annotation_ids[single & ~visible],
         clipped=catalog.annotation_ids[single & visible & outside],
+        unmatched=int((_counts(catalog, single & visible) - max_objects).clip(min=0).sum()),
     )
 
 
@@ -98,6 +102,11 @@ def describe_left_out(found: LeftOut) -> list[str]:
         )
     if len(found.clipped):
         sentences.append(f"Annotations whose boxes are clipped to the image: {_listed(found.clipped)}.")
+    if found.unmatched:
+        sentences.append(
+            f"Objects beyond those of an image that a step can match: {found.unmatched:,}; raise "
+            "model.decoder.queries to match all."
+        )
     return sentences
 
 
@@ -115,6 +124,15 @@ def require_images(catalog: Catalog) -> None:
         )
 
 
+def require_objects(catalog: Catalog) -> None:
+    """Raise a DetrkitError unless there is an object to train on."""
+    if not (~catalog.crowds & _has_area(_clipped_boxes(catalog))).any():
+        raise DetrkitError(
+            f"{catalog.source} has no object to train on in its {len(catalog)} images, crowds and boxes "
+            "without area aside: annotate some, or name another split with data.train_split."
+        )
+
+
 def _files(folder: Path) -> Iterator[str]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
@@ -126,6 +144,12 @@ def _clipped_boxes(catalog: Catalog) -> Float32[np.ndarray, "annotations 4"]:
     sizes = np.stack([catalog.widths, catalog.heights] * 2, axis=1)
     limits = np.repeat(sizes, np.diff(catalog.offsets), axis=0)
     return catalog.boxes.clip(0, limits).astype(np.float32)
+
+
+def _counts(catalog: Catalog, chosen: Bool[np.ndarray, " annotations"]) -> Int64[np.ndarray, " images"]:
+    """How many of the chosen annotations each image has."""
+    images = np.repeat(np.arange(len(catalog)), np.diff(catalog.offsets))
+    return np.bincount(images[chosen], minlength=len(catalog))
 
 
 def _has_area(boxes: Float32[np.ndarray, "annotations 4"]) -> Bool[np.ndarray, " annotations"]:

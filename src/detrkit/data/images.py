@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -36,9 +36,13 @@ def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Ten
         with Image.open(path) as image:
             return pil_to_tensor(_to_rgb(_orient(image, path, expected), path))
     except FileNotFoundError:
-        raise DetrkitError(f"the image {path} does not exist.") from None
+        raise DetrkitError(f"the image {path} does not exist: restore it or leave it out.") from None
     except _UNREADABLE as error:
-        raise DetrkitError(f"the image {path} cannot be read: {error}.") from None
+        # Pillow's own sentence would name the file once more
+        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
+        raise DetrkitError(
+            f"the image {path} cannot be read: {reason}; restore it or leave it out."
+        ) from None
 
 
 def _orient(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> Image.Image:

@@ -4,7 +4,10 @@ The loop of torch's DataLoader is all that is taken from it: which samples make 
 ``order`` and the numbers in them by ``dataset``, so that workers change the speed and nothing else.
 """
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from itertools import islice
@@ -89,7 +92,7 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=workers,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_heed_the_parent_alone,
             prefetch_factor=2 if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
@@ -104,9 +107,18 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
         del loaded  # the workers end with it
 
 
-def _leave_interrupts(worker: int) -> None:
-    """A terminal sends Ctrl-C to every process; what it means is for the main process to decide."""
+def _heed_the_parent_alone(worker: int) -> None:
+    """Ctrl-C, torchrun and job schedulers signal every process; what it means is for the parent to decide."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere, a signal does not say who sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _unchanged(batch: Any) -> Any:

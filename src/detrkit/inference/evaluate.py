@@ -1,8 +1,13 @@
 """A detector's answers for a split of a dataset, and how good they are."""
 
+import logging
 from collections.abc import Iterator
 
-from detrkit.catalog import Catalog, require_same_categories
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from detrkit.catalog import Catalog, map_labels
 from detrkit.data.dataset import SplitDataset, require_images
 from detrkit.data.loader import evaluation_batches
 from detrkit.data.transforms import evaluation_transform
@@ -11,6 +16,8 @@ from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_result
 from detrkit.inference.detect import detect
 from detrkit.inference.precision import Precision
 from detrkit.structures import Detections
+
+logger = logging.getLogger(__name__)
 
 
 def detect_split(
@@ -25,19 +32,29 @@ def detect_split(
 ) -> Iterator[tuple[int, Detections]]:
     """(image id, what was found) for this process's share of the images, as they are done.
 
-    The shares of ranks ``0..world-1`` together are every image once.
+    The shares of ranks ``0..world-1`` together are every image once. Labels are the dataset's: a
+    detector's are mapped by the categories' names, and what the dataset has no class for falls out.
+    Classes of the dataset that the detector does not know are said in a warning.
 
     Raises:
-        DetrkitError: The categories differ from the detector's, or an image is missing or damaged.
+        DetrkitError: No category is the detector's too, or an image is missing or damaged.
     """
-    require_same_categories(catalog.categories, detector.categories, where=str(catalog.source))
+    labels, lacking = map_labels(detector.categories, catalog.categories, where=str(catalog.source))
+    if lacking:
+        logger.warning(
+            "%d of the %d categories of %s are unknown to the detector, which finds none of them: %s.",
+            len(lacking),
+            len(catalog.categories),
+            catalog.source,
+            ", ".join(lacking),
+        )
     require_images(catalog)
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
     batches = evaluation_batches(dataset, batch_size=batch_size, workers=workers, rank=rank, world=world)
     return (
-        found
+        (image_id, _relabelled(detections, torch.from_numpy(labels)))
         for batch in batches
-        for found in zip(
+        for image_id, detections in zip(
             batch.image_ids, detect(detector, batch.images, batch.original_sizes, precision), strict=True
         )
     )
@@ -59,3 +76,10 @@ def evaluate(
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)
     results = [entry for image_id, detections in found for entry in to_results(catalog, image_id, detections)]
     return evaluate_results(catalog, results), results
+
+
+def _relabelled(detections: Detections, labels: Int[Tensor, " own"]) -> Detections:
+    """The detections under the labels of a dataset, without those that it has no class for."""
+    mapped = labels[detections.labels]
+    kept = mapped >= 0
+    return Detections(detections.boxes[kept], detections.scores[kept], mapped[kept])

@@ -1,5 +1,6 @@
 """Any file of weights as a detector."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,21 +9,42 @@ from torch import Tensor
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
-from detrkit.weights import store
+from detrkit.weights import huggingface, official, store
+from detrkit.weights.store import Stored
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Detector:
-    """The detector that a ``.safetensors`` file or a run folder holds, in evaluation mode.
+def load(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    overrides: Mapping[str, object] | None = None,
+) -> Detector:
+    """The detector that a file or folder holds, in evaluation mode.
+
+    ``path`` is our ``.safetensors`` file, a run folder, a ``.pth`` of the original release, or a folder
+    of transformers. ``overrides`` change settings that it states or leaves open, such as
+    ``{"data.eval_short_side": 640}``.
 
     Raises:
         DetrkitError: where it holds none, or tensors that do not fit. Nothing is loaded in part.
     """
-    file = _file_of(Path(path))
-    stored = store.read(file)
+    stored = read(Path(path), overrides)
     detector = build_detector(stored.experiment, stored.categories)
-    require_same_tensors(stored.tensors, detector.state_dict(), str(file))
+    require_same_tensors(stored.tensors, detector.state_dict(), str(path))
     detector.load_state_dict(stored.tensors)
     return detector.eval().to(device)
+
+
+def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
+    """What a file or folder of weights holds, whoever wrote it."""
+    folder = path.parent if path.name == "model.safetensors" else path
+    if (folder / huggingface.CONFIG).is_file():
+        return huggingface.read(folder, overrides)
+    file = _file_of(path)
+    match file.suffix:
+        case ".pth" | ".pt":
+            return official.read(file, overrides)
+        case _:
+            return store.read(file, overrides)
 
 
 def require_same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:

@@ -1,10 +1,15 @@
 """What a person at a terminal sees of a run."""
 
+from collections.abc import Sequence
+
 from accelerate import PartialState
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.weights.transfer import Row, summarise
 
 
 class ProgressBar:
@@ -41,20 +46,27 @@ class ProgressBar:
                 self._validate(event)
             case Finished():
                 self.close()
-                self.console.print(_last_words(event))
+                self._print(_last_words(event))
             case Interrupted():
                 self.close()
-                self.console.print(
+                self._print(
                     f"Interrupted; step {event.step} is saved. The same command with --resume goes on."
                 )
 
     def close(self) -> None:
         """Take the bar away, also where a run ended with an error."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def _print(self, line: str) -> None:
+        # soft_wrap, since a path that is broken over two lines cannot be copied
+        self.console.print(line, soft_wrap=True)
 
     def _start(self, event: Started) -> None:
         for line in _introduction(event):
-            self.console.print(line)
+            self._print(line)
+        if event.origins:
+            self.console.print(_origins_table(event.origins))
         self._images_per_step = event.length.images_per_step
         self._steps = event.length.steps
         self._stride = max(1, event.length.steps // 20)
@@ -71,14 +83,14 @@ class ProgressBar:
         )
         self._bar.update(self._task, completed=event.step, status=status)
         if not self.console.is_terminal and event.step % self._stride == 0:
-            self.console.print(f"step {event.step}/{self._steps}  {status}")
+            self._print(f"step {event.step}/{self._steps}  {status}")
 
     def _validate(self, event: Validated) -> None:
         figures = "  ".join(
             f"{name} {getattr(event.metrics, name):.3f}" for name in ("AP", "AP50", "AP75", "AR100")
         )
         kept = "  (best so far)" if event.kept else ""
-        self.console.print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}")
+        self._print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}")
 
 
 def _introduction(event: Started) -> list[str]:
@@ -96,6 +108,13 @@ def _introduction(event: Started) -> list[str]:
     if event.step:
         lines.append(f"Resumed after step {event.step}.")
     return lines
+
+
+def _origins_table(origins: Sequence[Row]) -> Table:
+    table = Table("part", "", "tensors", "elements", "", title="Starting weights", box=SIMPLE_HEAD)
+    for part, what, tensors, elements, reason in summarise(origins):
+        table.add_row(part, what, str(tensors), f"{elements:,}", reason)
+    return table
 
 
 def _last_words(event: Finished) -> str:

@@ -19,16 +19,18 @@ def fit(
     data: str | Path,
     out: str | Path,
     resume: bool = False,
+    init: str | Path | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Generator[Event]:
     """Train into the run folder ``out``, recording every event there, and yield the events.
 
     The run goes on as the events are drawn: ``for event in fit(..): ..``. Besides what ``training.fit``
     writes, the folder receives ``log.jsonl`` and TensorBoard's files in ``tensorboard/``.
+    ``resume`` goes on with the run in it, ``init`` starts from a file of weights.
     ``listeners`` hear each event before it is yielded.
     """
     heard: list[Listener] = [JsonLines(Path(out)), TensorBoard(Path(out)), *listeners]
-    with closing(train(experiment, data, out, resume)) as events:
+    with closing(train(experiment, data, out, resume, init)) as events:
         for event in events:
             for listener in heard:
                 listener(event)

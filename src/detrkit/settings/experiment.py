@@ -15,6 +15,7 @@ from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.settings.model import ModelSettings
 from detrkit.settings.objective import LossSettings, MatchingSettings, ScoringSettings, SoftmaxSettings
+from detrkit.settings.published import PublishedSettings
 from detrkit.settings.recipes import recipe_names, recipe_text
 from detrkit.settings.section import Section, did_you_mean, read_section, setting_names
 from detrkit.settings.training import OptimSettings, ScheduleSettings, TrainSettings
@@ -31,6 +32,7 @@ class Experiment(Section):
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings = TrainSettings()
+    published: PublishedSettings = PublishedSettings()
 
 
 def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:
@@ -40,16 +42,16 @@ def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = No
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DetrkitError(f"{source} is not TOML: {error}.") from None
+    return parse(tree, source, overrides)
+
+
+def parse(tree: dict[str, Any], source: str, overrides: Mapping[str, object] | None = None) -> Experiment:
+    """The experiment that a tree of plain values describes; ``source`` is named in errors."""
     known = setting_names(Experiment)
     for key, value in (overrides or {}).items():
         if key not in known:
             raise DetrkitError(f"there is no setting '{key}'{did_you_mean(key, known)}")
         _put(tree, key, value, source)
-    return parse(tree, source)
-
-
-def parse(tree: Mapping[str, object], source: str) -> Experiment:
-    """The experiment that a tree of plain values describes; ``source`` is named in errors."""
     return read_section(Experiment, tree, source)
 
 

@@ -38,10 +38,10 @@ def read_section(kind: type[SectionT], tree: Mapping[str, object], source: str) 
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
-        raise DetrkitError(f"{source}: {where}{value}: {reason}.") from None
+        where = ".".join(str(part) for part in first["loc"]) + value
+        raise DetrkitError(": ".join(filter(None, (source, where, reason))) + ".") from None
 
 
 def setting_names(kind: type[Section], prefix: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
 
 from detrkit.settings.section import Section
 
@@ -57,7 +57,7 @@ class TrainSettings(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights, which is then what is validated and kept; 0 has none.
     It is ramped: after n steps at most (1 + n) / (10 + n), so that a short run is not held back."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, order, augmentation and dropout."""
     validate_every: PositiveInt = 1
     """Epochs between validations; there is always one at the end."""

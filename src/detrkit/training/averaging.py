@@ -9,8 +9,8 @@ from detrkit.detectors.detector import Detector
 def average_of(detector: Detector, decay: float) -> AveragedModel:
     """An average that starts as the detector and follows it at each ``update_parameters``.
 
-    The decay is ramped, min(decay, (1 + n) / (10 + n)) after n updates, so that a short run's average
-    is not made of its initial weights (Tarvainen & Valpola 2017 and TensorFlow's moving averages).
+    The first update copies the weights. From then on the decay is ramped, min(decay, (1 + n) / (10 + n))
+    after n updates, so that a short run's average is not made of its first weights (as in TensorFlow).
     """
 
     def follow(average: PARAM_LIST, current: PARAM_LIST, count: Tensor | int) -> None:

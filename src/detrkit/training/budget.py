@@ -23,9 +23,10 @@ class Pace(NamedTuple):
 
 
 def steps_within(seconds: float, pace: Pace, steps_per_validation: float) -> int:
-    """The most steps that end in time together with their validations, the last of which ends the run.
+    """Steps that end in time together with their validations, the last of which ends the run.
 
-    At least one step, even where the budget is too short for it.
+    The rest of the budget is shorter than a step and a validation. At least one step, even where the
+    budget is too short for it.
     """
     for_steps = max(seconds - pace.validation, 0.0)
     return max(1, int(for_steps / (pace.step + pace.validation / steps_per_validation)))

@@ -100,8 +100,13 @@ def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / "state.json"
     try:
         found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DetrkitError(
+            f"there is no training state to resume from in {folder}: start without --resume, after removing "
+            "the run folder if its run was killed before its first save."
+        ) from None
     except (OSError, ValueError) as error:
-        raise DetrkitError(f"there is no training state to resume from in {folder}: {error}.") from None
+        raise DetrkitError(f"{path} is damaged ({error}): start another run.") from None
     if not isinstance(found, dict) or found.get("version") != _VERSION or not found.keys() >= _ENTRIES:
         raise DetrkitError(f"{path} is not a training state of version {_VERSION}.")
     return found

@@ -1,15 +1,20 @@
 """What a run tells as it goes. The loop yields these and knows none of its listeners."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from detrkit.evaluation.coco import Metrics
 from detrkit.settings.experiment import Experiment
 from detrkit.training.schedule import Length
+from detrkit.weights.transfer import Row
 
 
 class Started(NamedTuple):
-    """The run is set up; ``step`` steps of its ``length`` are done where it was resumed."""
+    """The run is set up; ``step`` steps of its ``length`` are done where it was resumed.
+
+    ``origins`` says where each tensor is from, if the run starts from another detector's weights.
+    """
 
     step: int
     length: Length
@@ -21,6 +26,7 @@ class Started(NamedTuple):
     experiment: Experiment
     out: Path
     notes: list[str]
+    origins: Sequence[Row] = ()
 
 
 class Stepped(NamedTuple):

@@ -26,16 +26,26 @@ from detrkit.training.validate import validation_metrics
 from detrkit.weights import store
 
 
-def fit(experiment: Experiment, data: str | Path, out: str | Path, resume: bool = False) -> Generator[Event]:
+def fit(
+    experiment: Experiment,
+    data: str | Path,
+    out: str | Path,
+    resume: bool = False,
+    init: str | Path | None = None,
+) -> Generator[Event]:
     """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
 
     ``out`` receives ``experiment.toml``, the best ``model.safetensors`` by validation AP, and ``last/``,
-    from which ``resume`` goes on. SIGTERM and Ctrl-C save and end the run after the step at hand.
+    from which ``resume`` goes on. ``init`` is a file of weights to start from: all that fits is taken,
+    rows of the class head by category name, and ``init.json`` says of every tensor where it is from.
+    SIGTERM and Ctrl-C save and end the run after the step at hand.
 
     Raises:
         DetrkitError: where the data, the settings or the run folder are at fault, or a loss is not finite.
     """
-    run = prepare(experiment, Path(data), Path(out), resume, measure_steps)
+    run = prepare(
+        experiment, Path(data), Path(out), resume, None if init is None else Path(init), measure_steps
+    )
     progress, length, settings = run.state.progress, run.length, run.experiment.train
     yield _started(run)
 
@@ -82,6 +92,7 @@ def _started(run: Run) -> Started:
         experiment=run.experiment,
         out=run.out,
         notes=run.notes,
+        origins=run.origins,
     )
 
 

@@ -9,21 +9,17 @@ from detrkit.settings.training import OptimSettings
 def build_optimizer(detector: Detector, settings: OptimSettings) -> AdamW:
     """AdamW over the trainable parameters in two named groups, ``backbone`` and ``rest``."""
     backbone = {id(parameter) for parameter in detector.backbone.parameters()}
-    trainable = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "name": "backbone",
-            "params": [parameter for parameter in trainable if id(parameter) in backbone],
-            "base_lr": settings.backbone_lr,
-        },
-        {
-            "name": "rest",
-            "params": [parameter for parameter in trainable if id(parameter) not in backbone],
-            "base_lr": settings.lr,
-        },
-    ]
+    groups = {
+        "backbone": ([p for p in detector.parameters() if id(p) in backbone], settings.backbone_lr),
+        "rest": ([p for p in detector.parameters() if id(p) not in backbone], settings.lr),
+    }
     return AdamW(
-        [group for group in groups if group["params"]], lr=settings.lr, weight_decay=settings.weight_decay
+        [
+            {"name": name, "params": trainable, "lr": rate, "base_lr": rate}
+            for name, (parameters, rate) in groups.items()
+            if (trainable := [p for p in parameters if p.requires_grad])
+        ],
+        weight_decay=settings.weight_decay,
     )
 
 

@@ -1,5 +1,6 @@
 """Setting a run up: from settings and a dataset to the parts that the loop moves."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detrkit.catalog import Catalog, require_same_categories
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images
+from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.data.loader import training_steps
 from detrkit.data.transforms import training_transform
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
+from detrkit.inference.load import read
 from detrkit.models.pretrained import load_pretrained
 from detrkit.settings.experiment import Experiment, parse, to_toml
 from detrkit.settings.section import describe
@@ -28,6 +30,7 @@ from detrkit.training import checkpoint
 from detrkit.training.averaging import average_of
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
+from detrkit.weights.transfer import Row, transfer
 
 _MAY_CHANGE = {"data.workers", "train.checkpoint_every"}
 """Settings that a resumed run may change, since no number depends on them."""
@@ -49,6 +52,7 @@ class Run:
     state: checkpoint.State
     length: Length
     notes: list[str]
+    origins: list[Row]
 
     @property
     def judged(self) -> Detector:
@@ -84,7 +88,9 @@ Measure = Callable[[Run], int]
 """Turns the budget of a run into steps."""
 
 
-def prepare(experiment: Experiment, data: Path, out: Path, resume: bool, measure: Measure) -> Run:
+def prepare(
+    experiment: Experiment, data: Path, out: Path, resume: bool, init: Path | None, measure: Measure
+) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
 
     Raises:
@@ -94,6 +100,9 @@ def prepare(experiment: Experiment, data: Path, out: Path, resume: bool, measure
     experiment = _with_splits(experiment, data)
     train, validation = _read(data, experiment.data.train_split), _read(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
+    require_objects(train)
+    if resume and init is not None:
+        raise DetrkitError(f"{out} is resumed with its own weights: leave out --init {init}.")
     if resume:
         experiment = _continued(experiment, out)
     else:
@@ -101,16 +110,18 @@ def prepare(experiment: Experiment, data: Path, out: Path, resume: bool, measure
 
     torch.manual_seed(experiment.train.seed)
     detector = build_detector(experiment, train.categories)
-    if not resume:
-        load_pretrained(detector.backbone, experiment.model.backbone)  # pyright: ignore[reportArgumentType]
-    run = _assemble(experiment, out, accelerator, train, validation, detector)
+    origins = [] if resume else _start(detector, experiment, init)
+    run = _assemble(experiment, out, accelerator, train, validation, detector, origins)
     if resume:
         checkpoint.restore(out / "last", run.state)
-    elif experiment.train.budget is not None and experiment.train.max_steps is None:
+    elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
     if accelerator.is_main_process and not resume:
         out.mkdir(parents=True, exist_ok=True)
         (out / "experiment.toml").write_text("\n".join([*_comments(run), to_toml(run.experiment)]), "utf-8")
+        if init is not None:
+            origins_file = {"init": str(init), "tensors": [row._asdict() for row in origins]}
+            (out / "init.json").write_text(json.dumps(origins_file, indent=1), "utf-8")
     accelerator.wait_for_everyone()
     return run
 
@@ -124,6 +135,16 @@ def build_accelerator(settings: TrainSettings) -> Accelerator:
     if mixed == "fp16" and accelerator.device.type == "cpu":
         raise DetrkitError("train.precision is fp16, which a CPU does not compute in: take bf16 or fp32.")
     return accelerator
+
+
+def _start(detector: Detector, experiment: Experiment, init: Path | None) -> list[Row]:
+    """Load the starting weights, and say of each tensor where it is from if another detector has them."""
+    if init is None:
+        load_pretrained(detector.backbone, experiment.model.backbone)  # pyright: ignore[reportArgumentType]
+        return []
+    started = transfer(read(init), detector.state_dict(), experiment, detector.categories)
+    detector.load_state_dict(started.tensors)
+    return started.rows
 
 
 def _with_splits(experiment: Experiment, data: Path) -> Experiment:
@@ -148,8 +169,9 @@ def _require_fresh(out: Path) -> None:
 def _continued(experiment: Experiment, out: Path) -> Experiment:
     """The settings of the run to resume, which must be those asked for."""
     saved = parse(checkpoint.read_experiment(out / "last"), f"{out / 'last' / 'state.json'}")
-    if experiment.train.budget == saved.train.budget and experiment.train.max_steps is None:
-        train = experiment.train.model_copy(update={"max_steps": saved.train.max_steps})
+    if experiment.train.budget is not None and saved.train.max_steps is not None:
+        # a budget was turned into steps when the run began, and counts no more
+        train = experiment.train.model_copy(update={"budget": None, "max_steps": saved.train.max_steps})
         experiment = experiment.model_copy(update={"train": train})
     before = {name: value for name, value, _ in describe(saved)}
     for name, value, _ in describe(experiment):
@@ -168,6 +190,7 @@ def _assemble(
     train: Catalog,
     validation: Catalog,
     detector: Detector,
+    origins: list[Row],
 ) -> Run:
     settings = experiment.train
     if settings.precision == "fp64":
@@ -189,13 +212,14 @@ def _assemble(
         average=average,
         state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
         length=plan(settings, len(train), images_per_step),
-        notes=describe_left_out(left_out(train)),
+        notes=describe_left_out(left_out(train, detector.max_objects)),
+        origins=origins,
     )
 
 
 def _with_steps(run: Run, steps: int) -> Run:
-    train = run.experiment.train.model_copy(update={"max_steps": steps})
-    note = f"the budget of {train.budget} is {steps} steps on this machine."
+    note = f"The budget of {run.experiment.train.budget} is {steps} steps on this machine."
+    train = run.experiment.train.model_copy(update={"budget": None, "max_steps": steps})
     return replace(
         run,
         experiment=run.experiment.model_copy(update={"train": train}),

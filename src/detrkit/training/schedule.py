@@ -29,7 +29,7 @@ def plan(settings: TrainSettings, num_images: int, images_per_step: int) -> Leng
 
 def validates(length: Length, step: int, every: int) -> bool:
     """Whether a validation follows step number ``step`` (from 1): at the end, or as every n-th epoch ends."""
-    finished = [math.floor(length.epoch(number) / every + 1e-9) for number in (step - 1, step)]
+    finished = [math.floor(length.epoch(number) / every) for number in (step - 1, step)]
     return step == length.steps or finished[0] < finished[1]
 
 

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -33,34 +33,52 @@ def write(
     path: Path, tensors: Mapping[str, Tensor], experiment: Experiment, categories: tuple[Category, ...]
 ) -> None:
     """Write a detector's state with the settings that built it and the meaning of its labels."""
+    write_tensors(path, tensors, to_metadata(experiment, categories))
+
+
+def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
+    """What ``write`` wrote, with settings overridden. DetrkitError, naming the file, for anything else."""
+    tensors, metadata = read_tensors(path)
+    if "detrkit" not in metadata:
+        raise DetrkitError(
+            f"{path} is a safetensors file, but its metadata does not say that detrkit wrote it."
+        )
+    experiment, categories = from_metadata(metadata, path, overrides)
+    return Stored(experiment, categories, tensors)
+
+
+def to_metadata(experiment: Experiment, categories: tuple[Category, ...]) -> dict[str, str]:
+    """Settings and categories as a safetensors file's metadata."""
     about = {
         "version": _VERSION,
         "experiment": experiment.model_dump(mode="json"),
         "categories": categories,
     }
     # One entry only, since safetensors writes several in an order that changes from file to file.
-    metadata = {"detrkit": json.dumps(about, ensure_ascii=False)}
-    write_tensors(path, tensors, metadata)
+    return {"detrkit": json.dumps(about, ensure_ascii=False)}
 
 
-def read(path: Path) -> Stored:
-    """What ``write`` wrote. DetrkitError, naming the file, for anything else."""
-    tensors, metadata = read_tensors(path)
-    if "detrkit" not in metadata:
-        raise DetrkitError(
-            f"{path} is a safetensors file, but its metadata does not say that detrkit wrote it."
-        )
+def from_metadata(
+    metadata: Mapping[str, str], path: Path, overrides: Mapping[str, object] | None = None
+) -> tuple[Experiment, tuple[Category, ...]]:
+    """What ``to_metadata`` noted, with settings overridden. DetrkitError, naming the file, if damaged."""
     try:
         about = json.loads(metadata["detrkit"])
         version = about["version"]
-        categories = tuple(Category(int(number), str(name)) for number, name in about["categories"])
-        settings = dict(about["experiment"])
+        categories = read_categories(about["categories"])
+        settings = about["experiment"]
+        if not isinstance(settings, dict):
+            raise TypeError("experiment is no table")
     except (KeyError, ValueError, TypeError) as error:
         raise DetrkitError(f"{path} has damaged metadata: {type(error).__name__} {error}.") from None
     if version != _VERSION:
         raise DetrkitError(f"{path} is of version {version}, but this detrkit reads version {_VERSION}.")
-    experiment = parse(settings, str(path))
-    return Stored(experiment, categories, tensors)
+    return parse(settings, str(path), overrides), categories
+
+
+def read_categories(rows: Any) -> tuple[Category, ...]:
+    """Categories from their JSON rows; ValueError or TypeError where these are damaged."""
+    return tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -78,7 +78,7 @@ def test_another_split(checkpoint: Path, coco: Path) -> None:
         (["--split", "test"], "has no split test"),
         (["--precision", "fp16", "--device", "cpu"], "the precision is fp16, which only a GPU computes in"),
         (["--device", "tpu"], "--device tpu: torch cannot compute there on this machine; take cpu."),
-        (["--out", "{file}"], "the folder cannot be made: File exists."),
+        (["--out", "{file}"], "model.safetensors cannot be made: File exists; name another."),
     ],
 )
 def test_what_cannot_be_done_is_said(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detrkit.catalog import Catalog
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images
+from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
 from detrkit.data.formats.coco import read_coco
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.transforms import evaluation_transform, training_transform
@@ -54,6 +54,27 @@ def test_what_is_left_out_is_said(catalog: Catalog) -> None:
         "Annotations without area, which are not trained on: 8, 6.",
         "Annotations whose boxes are clipped to the image: 900.",
     ]
+
+
+def test_objects_that_cannot_all_be_matched_are_counted(content: Any, write: Callable) -> None:
+    content["annotations"] = [
+        {"image_id": image_id, "category_id": 2, "bbox": [1, 1, 5, 5]} for image_id in (3, 3, 3, 70, 70, 12)
+    ]
+    catalog = read_coco(*write(content))
+    assert [left_out(catalog, most).unmatched for most in (1, 2, 3)] == [3, 1, 0]
+    assert "Objects beyond those of an image that a step can match: 1;" in str(
+        describe_left_out(left_out(catalog, 2))
+    )
+
+
+def test_a_split_needs_an_object_to_train_on(content: Any, write: Callable, catalog: Catalog) -> None:
+    require_objects(catalog)
+    content["annotations"] = [
+        {"image_id": 3, "category_id": 2, "bbox": [1, 1, 5, 5], "iscrowd": 1},
+        {"image_id": 3, "category_id": 2, "bbox": [1, 1, 5, 0]},
+    ]
+    with pytest.raises(DetrkitError, match="no object to train on in its 3 images"):
+        require_objects(read_coco(*write(content)))
 
 
 def test_many_ids_are_abbreviated(content: Any, write: Callable) -> None:

@@ -1,4 +1,8 @@
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -121,3 +125,24 @@ def test_closing_ends_the_workers(train: SplitDataset) -> None:
     assert len(multiprocessing.active_children()) == 2
     steps.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal says who sent it on Linux alone")
+def test_workers_heed_signals_of_their_parent_alone(train: SplitDataset) -> None:
+    steps = training_steps(train, **ORDER, steps=range(1000), workers=1)
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    for _ in range(20):
+        next(steps)
+    assert worker.is_alive()
+    steps.close()
+
+    steps = training_steps(train, **ORDER, steps=range(1000), workers=1)
+    next(steps)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(10)
+    assert worker.exitcode == 0

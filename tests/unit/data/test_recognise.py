@@ -22,6 +22,22 @@ def test_splits_of_coco(shared: Path) -> None:
     assert len(read_split(shared / "coco-mini", "val2017")) == 120
 
 
+def test_splits_of_voc(shared: Path) -> None:
+    assert recognise(shared / "bccd") == "voc"
+    assert splits(shared / "bccd") == ["test", "train", "trainval", "val"]
+    assert len(read_split(shared / "bccd", "val")) == 87
+    assert choose_split(shared / "bccd", "", ("val2017", "val")) == "val"
+
+
+def test_a_folder_with_both_layouts_is_cocos(root: Path) -> None:
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+    assert recognise(root) == "coco"
+    for file in (root / "annotations").iterdir():
+        file.unlink()
+    assert recognise(root) == "voc"
+
+
 def test_a_split_that_is_wanted_comes_before_the_usual_ones(root: Path) -> None:
     assert splits(root) == ["some", "val"]
     assert choose_split(root, "some", ("val2017", "val")) == "some"
@@ -43,8 +59,10 @@ def test_reading_a_missing_split(root: Path) -> None:
 
 
 def test_an_unknown_layout_says_what_is_known(tmp_path: Path) -> None:
-    with pytest.raises(DetrkitError, match=r"annotations/instances_SPLIT\.json and the images in SPLIT/"):
+    with pytest.raises(DetrkitError) as caught:
         splits(tmp_path)
+    for known in ("annotations/instances_SPLIT.json and the images in SPLIT/", "ImageSets/Main/SPLIT.txt"):
+        assert known in str(caught.value)
 
 
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:

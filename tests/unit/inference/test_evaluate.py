@@ -121,9 +121,32 @@ def test_half_precision_needs_a_gpu(catalog: Catalog) -> None:
 
 
 def test_other_categories_are_refused_before_anything_is_computed(catalog: Catalog) -> None:
-    detector = Scripted((*catalog.categories[:2], Category(3, "else")), [])
-    with pytest.raises(DetrkitError, match=r"instances_val\.json: .* label 2 is 3 'class 3', not 3 'else'"):
+    detector = Scripted((Category(3, "else"), Category(4, "class 3", used=False)), [])
+    with pytest.raises(DetrkitError, match=r"instances_val\.json: none of its categories .*else.*--init"):
         detect_split(detector, catalog)
+
+
+def test_labels_are_mapped_by_name_whatever_their_ids_and_order(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The detector knows the dataset's classes 3 and 1 under other ids, not class 2, and some more.
+    own = (
+        Category(0, "unused 0", used=False),
+        Category(7, "class 3"),
+        Category(9, "zebra"),
+        Category(4, "class 1"),
+    )
+    label_of = torch.tensor([3, 0, 1])  # what is class 2 there gets the unused label, and falls out
+    answers = [found._replace(labels=label_of[found.labels]) for found in perfect_answers(catalog)]
+    answers.append(Detections(torch.tensor([[0.0, 0, 9, 9]]), torch.ones(1), torch.tensor([2])))
+    answers[1] = answers.pop()  # image 2 has no objects, and here a zebra
+    metrics, results = evaluate(Scripted(own, answers), catalog)
+    assert metrics.per_class["class 1"].AP > 1 - 1e-9
+    assert metrics.per_class["class 3"].AP > 1 - 1e-9
+    assert metrics.per_class["class 2"].AP == 0
+    assert {entry["category_id"] for entry in results} == {1, 3}
+    assert "1 of the 3 categories" in caplog.text
+    assert "class 2" in caplog.text
 
 
 def test_a_missing_image_is_refused_before_anything_is_computed(catalog: Catalog) -> None:

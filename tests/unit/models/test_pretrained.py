@@ -151,13 +151,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) ->
     assert "does not hold a ResNet's state dict" in refusal(tmp_path / "other.pth")
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", ["file", "imagenet"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, hub: Path, weights: str) -> None:
     class Malicious:
         def __reduce__(self) -> tuple:
             return (tmp_path.joinpath("ran").touch, ())
 
-    torch.save({"conv1.weight": Malicious()}, tmp_path / "malicious.pth")
-    refusal(tmp_path / "malicious.pth")
+    path = hub / IMAGENET_FILE
+    torch.save({"conv1.weight": Malicious()}, path)
+    refusal("imagenet" if weights == "imagenet" else path)
     assert not (tmp_path / "ran").exists()
 
 

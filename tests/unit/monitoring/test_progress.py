@@ -40,7 +40,9 @@ def test_a_resumed_run_says_from_where(events: Any, tell: Callable) -> None:
 
 def test_without_a_terminal_every_20th_of_the_run_has_a_line(events: Any, tell: Callable) -> None:
     text = shown(tell, events.started(), *(events.stepped(step) for step in range(1, 41)))
-    steps = [line for line in text.splitlines() if line.startswith("step ")]
+    lines = [line for line in text.splitlines() if line.strip()]
+    steps = [line for line in lines if line.startswith("step ")]
+    assert lines[-len(steps) :] == steps
     assert [line.split()[1] for line in steps] == [f"{step}/40" for step in range(2, 41, 2)]
     assert "epoch 5.0" in steps[-1]
     assert "loss 0.250" in steps[-1]

@@ -12,7 +12,12 @@ from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment, recipe
 from detrkit.weights import store
 
-CATEGORIES = (Category(1, "cat"), Category(90, "кошка 猫 🐈"), Category(3, 'a "quoted"\nname'))
+CATEGORIES = (
+    Category(1, "cat"),
+    Category(90, "кошка 猫 🐈"),
+    Category(3, 'a "quoted"\nname'),
+    Category(12, "N/A", used=False),
+)
 
 
 def tensors() -> dict[str, Tensor]:
@@ -133,7 +138,7 @@ def rewrite(path: Path, change) -> None:
         lambda about: about | {"experiment": [1]},
         lambda about: about | {"categories": 3},
         lambda about: about | {"categories": [[1]]},
-        lambda about: about | {"categories": [["one", "cat"]]},
+        lambda about: about | {"categories": [["one", "cat", True]]},
         lambda about: about | {"categories": [1]},
         lambda about: [1, 2],
         lambda about: "about",

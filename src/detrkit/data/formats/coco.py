@@ -6,6 +6,7 @@ its id, since further on nothing would notice.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,27 +18,28 @@ from jaxtyping import Bool, Float64, Int64
 from detrkit.catalog import Catalog, Category
 from detrkit.errors import DetrkitError
 
-Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number that a column of 64 bits holds."""
 
 
 class _Image(msgspec.Struct, gc=False):
-    id: Id
+    id: Whole
     file_name: str
-    width: Id
-    height: Id
+    width: Whole
+    height: Whole
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: Id
-    category_id: Id
+    image_id: Whole
+    category_id: Whole
     bbox: list[float]
-    id: Id | None = None
+    id: Whole | None = None
     area: float | None = None
     iscrowd: bool | Literal[0, 1] = 0
 
 
 class _Category(msgspec.Struct, gc=False):
-    id: Id
+    id: Whole
     name: str
 
 
@@ -128,7 +130,18 @@ def _decode(source: Path) -> _Coco:
             "annotations (image_id, category_id, bbox) and categories (id, name), with whole numbers as ids."
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DetrkitError(f"{source} is not JSON ({error}): fetch or export it again.") from None
+        raise DetrkitError(
+            f"{source} is not JSON ({error}{_excerpt(source, error)}): fetch or export it again."
+        ) from None
+
+
+def _excerpt(source: Path, error: Exception) -> str:
+    """What stands at the place that the error names, such as the NaN of a box."""
+    place = re.search(r"\(byte (\d+)\)", str(error))
+    if place is None:
+        return ""
+    start = max(0, int(place[1]) - 30)
+    return f" in {source.read_bytes()[start : start + 45].decode(errors='replace')!r}"
 
 
 def _nearest(missing: Path) -> str:

@@ -5,9 +5,10 @@ from typing import Literal, assert_never
 
 from detrkit.catalog import Catalog
 from detrkit.data.formats.coco import coco_splits, read_coco_split
+from detrkit.data.formats.voc import read_voc_split, voc_splits
 from detrkit.errors import DetrkitError
 
-Layout = Literal["coco"]
+Layout = Literal["coco", "voc"]
 
 
 def recognise(root: Path) -> Layout:
@@ -16,9 +17,12 @@ def recognise(root: Path) -> Layout:
         raise DetrkitError(f"the dataset {root} is not a folder: name the folder that holds it.")
     if coco_splits(root):
         return "coco"
+    if voc_splits(root):
+        return "voc"
     raise DetrkitError(
         f"{root} has no layout that is known: "
-        "COCO's has annotations/instances_SPLIT.json and the images in SPLIT/."
+        "COCO's has annotations/instances_SPLIT.json and the images in SPLIT/, Pascal VOC's has "
+        "Annotations/NAME.xml, the images in JPEGImages/ and lists of names ImageSets/Main/SPLIT.txt."
     )
 
 
@@ -27,6 +31,8 @@ def splits(root: Path) -> list[str]:
     match recognise(root):
         case "coco":
             return coco_splits(root)
+        case "voc":
+            return voc_splits(root)
         case unknown:
             assert_never(unknown)
 
@@ -37,6 +43,8 @@ def read_split(root: Path, split: str) -> Catalog:
     match recognise(root):
         case "coco":
             return read_coco_split(root, split)
+        case "voc":
+            return read_voc_split(root, split)
         case unknown:
             assert_never(unknown)
 

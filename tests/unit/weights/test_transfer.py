@@ -1,0 +1,127 @@
+"""Starting from other weights: what is copied, what is adapted, what stays fresh, and that all is told."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from detrkit.catalog import Category
+from detrkit.detectors.build import build_detector
+from detrkit.errors import DetrkitError
+from detrkit.settings.experiment import recipe
+from detrkit.weights.store import Stored
+from detrkit.weights.transfer import Transfer, summarise, transfer
+
+SMALL = {
+    "model.backbone.name": "resnet18",
+    "model.transformer.width": 32,
+    "model.transformer.feedforward": 48,
+    "model.encoder.layers": 1,
+    "model.decoder.layers": 2,
+    "model.decoder.queries": 9,
+}
+HEAD = "network.decoder.heads.classes.weight"
+BIAS = "network.decoder.heads.classes.bias"
+QUERIES = "network.decoder.queries"
+
+
+def build(names: list[str], seed: int, overrides: dict[str, object] | None = None) -> Stored:
+    torch.manual_seed(seed)
+    experiment = recipe("detr_r50", SMALL | (overrides or {}))
+    categories = tuple(
+        Category(number, name, used=not name.startswith("unused")) for number, name in enumerate(names)
+    )
+    return Stored(experiment, categories, dict(build_detector(experiment, categories).state_dict()))
+
+
+def move(source: Stored, target: Stored) -> Transfer:
+    found = transfer(source, target.tensors, target.experiment, target.categories)
+    assert found.tensors.keys() == target.tensors.keys()
+    told = Counter(row.name for row in found.rows)
+    assert told == Counter({*source.tensors, *target.tensors}), "every tensor is told once"
+    return found
+
+
+def what(found: Transfer, name: str) -> str:
+    return next(row.what for row in found.rows if row.name == name)
+
+
+def test_the_same_classes_copy_everything() -> None:
+    source = build(["a", "b"], 0)
+    found = move(source, build(["a", "b"], 1))
+    assert {row.what for row in found.rows} == {"copied"}
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in source.tensors.items())
+
+
+def test_rows_of_shared_names_are_copied_whatever_their_label() -> None:
+    source, target = build(["unused 0", "dog", "cat", "car"], 0), build(["bird", "car", "dog"], 1)
+    found = move(source, target)
+    for name in (HEAD, BIAS):
+        head, old, fresh = found.tensors[name], source.tensors[name], target.tensors[name]
+        assert torch.equal(head[0], fresh[0])
+        assert torch.equal(head[1], old[3])
+        assert torch.equal(head[2], old[1])
+        assert torch.equal(head[3], old[4]), "'no object' is the last row of both"
+        assert what(found, name) == "adapted"
+    assert Counter(row.what for row in found.rows) == {"copied": len(found.rows) - 2, "adapted": 2}
+
+
+def test_an_unused_label_lends_its_row_to_nobody() -> None:
+    source, target = build(["unused 0", "dog"], 0), build(["unused 0", "dog"], 1)
+    target = target._replace(categories=(Category(0, "unused 0"), Category(1, "dog")))
+    found = move(source, target)
+    assert torch.equal(found.tensors[HEAD][0], target.tensors[HEAD][0])
+
+
+def test_new_classes_keep_their_fresh_rows() -> None:
+    source, target = build(["a", "b"], 0), build(["x", "y", "z"], 1)
+    found = move(source, target)
+    assert torch.equal(found.tensors[HEAD][:3], target.tensors[HEAD][:3])
+    assert torch.equal(found.tensors[HEAD][3], source.tensors[HEAD][2])
+
+
+@pytest.mark.parametrize("queries", [4, 15])
+def test_the_first_queries_are_taken(queries: int) -> None:
+    source, target = build(["a"], 0), build(["a"], 1, {"model.decoder.queries": queries})
+    found = move(source, target)
+    count = min(9, queries)
+    assert torch.equal(found.tensors[QUERIES][:count], source.tensors[QUERIES][:count])
+    assert torch.equal(found.tensors[QUERIES][count:], target.tensors[QUERIES][count:])
+    assert what(found, QUERIES) == "adapted"
+
+
+def test_what_does_not_fit_stays_fresh_and_what_is_left_is_unused() -> None:
+    source = build(["a"], 0, {"model.decoder.layers": 3})
+    target = build(["a"], 1, {"model.transformer.feedforward": 64, "model.encoder.position": "learned"})
+    found = move(source, target)
+    hidden = "network.encoder.layers.0.feedforward.0.weight"
+    assert what(found, hidden) == "fresh"
+    assert torch.equal(found.tensors[hidden], target.tensors[hidden])
+    assert what(found, "network.encoder.position.rows") == "fresh"
+    assert what(found, "network.decoder.layers.2.feedforward.0.weight") == "unused"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"model.backbone.name": "resnet34"}, r"model\.backbone\.name resnet18, not resnet34"),
+        ({"model.backbone.weights": "none"}, r"model\.backbone\.norm frozen, not group"),
+    ],
+)
+def test_another_backbone_is_refused(overrides: dict[str, object], words: str) -> None:
+    with pytest.raises(DetrkitError, match=words):
+        move(build(["a"], 0), build(["a"], 1, overrides))
+
+
+def test_the_summary_accounts_for_every_element() -> None:
+    source, target = build(["dog", "cat"], 0), build(["cat", "bird"], 1, {"model.decoder.layers": 1})
+    found = move(source, target)
+    lines = summarise(found.rows)
+    assert sum(count for _, _, count, _, _ in lines) == len(found.rows)
+    new = sum(elements for _, what, _, elements, _ in lines if what != "unused")
+    assert new == sum(tensor.numel() for tensor in target.tensors.values())
+    unused = sum(elements for _, what, _, elements, _ in lines if what == "unused")
+    assert unused == sum(
+        tensor.numel() for name, tensor in source.tensors.items() if name not in target.tensors
+    )
+    assert ("decoder.heads.classes", "adapted") in {(part, what) for part, what, *_ in lines}
