@@ -76,11 +76,13 @@ class Catalog:
 class LabelMap(NamedTuple):
     """What a detector's labels are in a dataset: ``labels[own]``, or -1 where the dataset has no such class.
 
-    ``lacking`` are the dataset's names that the detector does not know.
+    ``lacking`` are the dataset's names that the detector does not know, ``dropped`` the detector's that
+    the dataset has no class for.
     """
 
     labels: Int64[np.ndarray, " own"]
     lacking: list[str]
+    dropped: list[str]
 
 
 def map_labels(own: tuple[Category, ...], dataset: tuple[Category, ...], where: str) -> LabelMap:
@@ -97,7 +99,11 @@ def map_labels(own: tuple[Category, ...], dataset: tuple[Category, ...], where: 
             f"{where}: none of its categories ({_some(label_of)}) is one that the detector knows "
             f"({_some(known)}): evaluate on data of the same classes, or fine-tune with train --init."
         )
-    return LabelMap(np.array(labels, dtype=np.int64), [name for name in label_of if name not in known])
+    return LabelMap(
+        labels=np.array(labels, dtype=np.int64),
+        lacking=[name for name in label_of if name not in known],
+        dropped=sorted(known - label_of.keys()),
+    )
 
 
 def require_same_categories(found: tuple[Category, ...], expected: tuple[Category, ...], where: str) -> None:

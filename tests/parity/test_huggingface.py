@@ -1,6 +1,7 @@
 """transformers' DETR, built with random weights: its outputs, losses and files, and ours."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,12 +68,14 @@ def build_oracle(name: str, **settings: Any) -> Any:
 
 
 def randomise(tensors: dict[str, Tensor]) -> None:
-    """Draw the biases, and the weights and statistics of norms: as they start, these change nothing."""
+    """Draw biases, statistics, norms and matrices so that each would be missed if it were another's."""
     for name, tensor in tensors.items():
         if name.endswith(("bias", "running_mean")):
             tensor.normal_(0, 0.1)
         elif tensor.ndim == 1:
             tensor.uniform_(0.5, 1.5)
+        elif tensor.ndim == 2:
+            tensor.normal_(0, 2 * tensor.shape[1] ** -0.5)
 
 
 @pytest.fixture(scope="module")
@@ -302,13 +305,13 @@ def test_images_look_the_same(tmp_path: Path) -> None:
         assert (found - expected).abs().max() <= 1e-5
 
 
-def test_sizes_come_from_the_image_processor(tmp_path: Path) -> None:
-    build_oracle("native learned").save_pretrained(tmp_path)
-    assert load(tmp_path).image_size == ImageSize(800, 1333)
+def test_sizes_come_from_the_image_processor(exported: Path) -> None:
+    (exported / "preprocessor_config.json").unlink()
+    assert load(exported).image_size == ImageSize(800, 1333)
     size = {"shortest_edge": 480, "longest_edge": 600}
-    transformers.DetrImageProcessor(size=size).save_pretrained(tmp_path)
-    assert load(tmp_path).image_size == ImageSize(480, 600)
-    assert load(tmp_path, overrides={"data.eval_short_side": 320}).image_size == ImageSize(320, 600)
+    transformers.DetrImageProcessor(size=size).save_pretrained(exported)
+    assert load(exported).image_size == ImageSize(480, 600)
+    assert load(exported, overrides={"data.eval_short_side": 320}).image_size == ImageSize(320, 600)
 
 
 @pytest.mark.parametrize("save", [{"save_original_format": False}, {"max_shard_size": "20MB"}])
@@ -395,14 +398,19 @@ def test_a_run_folder_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_text() == "of a run"
 
 
-@pytest.fixture
-def exported(tmp_path: Path) -> Path:
-    """A folder as transformers saves it, to be damaged."""
-    folder = tmp_path / "exported"
-    stored = small_stored()
-    huggingface.write(folder, stored)
+@pytest.fixture(scope="module")
+def unnoted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder without detrkit's note, as transformers saves it."""
+    folder = tmp_path_factory.mktemp("unnoted")
+    huggingface.write(folder, small_stored())
     save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", {"format": "pt"})
     return folder
+
+
+@pytest.fixture
+def exported(unnoted: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return shutil.copytree(unnoted, tmp_path / "exported")
 
 
 def change_config(folder: Path, **changes: object) -> None:

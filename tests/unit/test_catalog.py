@@ -62,6 +62,7 @@ def test_labels_are_mapped_by_name() -> None:
     found = map_labels(own, (Category(1, "dog"), Category(2, "N/A"), Category(3, "cat")), "here")
     assert found.labels.tolist() == [2, -1, 0]
     assert found.lacking == ["N/A"]
+    assert found.dropped == []
 
 
 def test_categories_without_a_name_in_common_are_refused() -> None:

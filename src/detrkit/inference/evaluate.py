@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from detrkit.catalog import Catalog, map_labels
+from detrkit.catalog import Catalog, LabelMap, map_labels
 from detrkit.data.dataset import SplitDataset, require_images
 from detrkit.data.loader import evaluation_batches
 from detrkit.data.transforms import evaluation_transform
@@ -34,25 +34,18 @@ def detect_split(
 
     The shares of ranks ``0..world-1`` together are every image once. Labels are the dataset's: a
     detector's are mapped by the categories' names, and what the dataset has no class for falls out.
-    Classes of the dataset that the detector does not know are said in a warning.
+    Classes that only one of both knows are said in a warning.
 
     Raises:
         DetrkitError: No category is the detector's too, or an image is missing or damaged.
     """
-    labels, lacking = map_labels(detector.categories, catalog.categories, where=str(catalog.source))
-    if lacking:
-        logger.warning(
-            "%d of the %d categories of %s are unknown to the detector, which finds none of them: %s.",
-            len(lacking),
-            len(catalog.categories),
-            catalog.source,
-            ", ".join(lacking),
-        )
+    mapped = map_labels(detector.categories, catalog.categories, where=str(catalog.source))
+    _warn(mapped, catalog)
     require_images(catalog)
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
     batches = evaluation_batches(dataset, batch_size=batch_size, workers=workers, rank=rank, world=world)
     return (
-        (image_id, _relabelled(detections, torch.from_numpy(labels)))
+        (image_id, _relabelled(detections, torch.from_numpy(mapped.labels)))
         for batch in batches
         for image_id, detections in zip(
             batch.image_ids, detect(detector, batch.images, batch.original_sizes, precision), strict=True
@@ -76,6 +69,15 @@ def evaluate(
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)
     results = [entry for image_id, detections in found for entry in to_results(catalog, image_id, detections)]
     return evaluate_results(catalog, results), results
+
+
+def _warn(mapped: LabelMap, catalog: Catalog) -> None:
+    if mapped.lacking:
+        lacking = f"{len(mapped.lacking)} of the {len(catalog.categories)} categories of {catalog.source}"
+        logger.warning("%s are unknown to the detector: %s.", lacking, ", ".join(mapped.lacking))
+    if mapped.dropped:
+        dropped = f"{len(mapped.dropped)} categories that {catalog.source} does not have"
+        logger.warning("What is found of %s is not counted: %s.", dropped, ", ".join(mapped.dropped))
 
 
 def _relabelled(detections: Detections, labels: Int[Tensor, " own"]) -> Detections:

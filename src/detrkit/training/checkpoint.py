@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from detrkit.catalog import Category, require_same_categories
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.weights import store
 
 _VERSION = 1
-_ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment"}
+_ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment", "categories"}
 
 
 @dataclass
@@ -62,6 +63,7 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
         "average_count": 0 if state.average is None else int(state.average.n_averaged),
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "experiment": experiment,
+        "categories": state.detector.categories,
     }
     temporary = folder / ".state.json.tmp"
     temporary.write_text(json.dumps(rest, indent=1), "utf-8")
@@ -80,6 +82,8 @@ def restore(folder: Path, state: State) -> None:
     """Put the saved state into the parts of ``state``. DetrkitError where it is damaged or does not fit."""
     rest = _read_json(folder)
     path = folder / rest["tensors"]
+    categories = tuple(Category(*row) for row in rest["categories"])
+    require_same_categories(state.detector.categories, categories, "the dataset of the resumed run")
     tensors, _ = store.read_tensors(path)
     try:
         state.detector.load_state_dict(_unprefixed("detector", tensors))

@@ -4,6 +4,7 @@ Every loss is divided by the totals of the whole step, counted before the first 
 gradient is that of one large batch, however the step is split: nothing is averaged afterwards.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -75,8 +76,13 @@ def take_step(
             accelerator.backward(report.total * accelerator.num_processes)
         reports.append(LossReport(report.total.detach(), report.terms))
     norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
+    norm = float("nan") if norm is None else float(norm)
+    # A scaler of fp16 skips such a step by itself, and tries the next with a smaller scale.
+    if not math.isfinite(norm) and accelerator.scaler is None:
+        image_ids = [image_id for batch in batches for image_id in batch.image_ids]
+        raise NonFiniteLossError(f"the gradient's norm is {norm}", image_ids)
     optimizer.step()
-    return _summed(accelerator, reports, float(norm) if norm is not None else float("nan"))
+    return _summed(accelerator, reports, norm)
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:

@@ -147,6 +147,7 @@ def test_labels_are_mapped_by_name_whatever_their_ids_and_order(
     assert {entry["category_id"] for entry in results} == {1, 3}
     assert "1 of the 3 categories" in caplog.text
     assert "class 2" in caplog.text
+    assert "is not counted: zebra" in caplog.text
 
 
 def test_a_missing_image_is_refused_before_anything_is_computed(catalog: Catalog) -> None:
