@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/detrkit data shapes demo/shapes
 	$(BIN)/detrkit train shapes --data demo/shapes --out demo/run --budget 4m
 	$(BIN)/detrkit evaluate demo/run --data demo/shapes --out demo/evaluation
-	$(BIN)/detrkit predict demo/run 'demo/shapes/val/00000*.png' --out demo/predictions
+	$(BIN)/detrkit predict demo/run 'demo/shapes/val/00000*.png' --out demo/predictions --threshold 0.15
 
 test: .venv/ready
 	$(BIN)/pytest

@@ -39,12 +39,12 @@ def shared() -> Path:
     return Path(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_detr() -> dict[str, object]:
     return dict(SMALL_DETR)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_coco() -> Callable[..., Path]:
     """Writes a dataset of noise with boxes at random: ``write_coco(root, train=[3, 0, 1], val=[2])``."""
 

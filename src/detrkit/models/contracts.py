@@ -1,6 +1,6 @@
 """What the parts of the network hand to each other, and what a decoder is."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -23,6 +23,7 @@ class Memory(NamedTuple):
     valid: Bool[Tensor, "B S"]
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Turns a memory into one answer per query and layer. It owns its queries and its heads."""
 

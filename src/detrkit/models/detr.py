@@ -3,6 +3,7 @@
 from torch import nn
 
 from detrkit.models.backbone import Backbone
+from detrkit.models.contracts import Decoder
 from detrkit.models.decoders.plain import PlainDecoder
 from detrkit.models.encoder import Encoder
 from detrkit.settings.model import ModelSettings
@@ -12,7 +13,7 @@ from detrkit.structures import DetrOutput, Images, Objects
 class Detr(nn.Module):
     """A backbone sees, an encoder relates, a decoder answers."""
 
-    def __init__(self, backbone: Backbone, encoder: Encoder, decoder: PlainDecoder) -> None:
+    def __init__(self, backbone: Backbone, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
         self.backbone = backbone
         self.encoder = encoder

@@ -46,3 +46,9 @@ class LossSettings(Section):
     """Weight of the L1 distance of matched boxes, in fractions of the image."""
     giou: NonNegativeFloat = 2.0
     """Weight of 1 - generalised IoU of matched boxes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "LossSettings":
+        if self.classification == self.l1 == self.giou == 0:
+            raise ValueError("all loss weights are 0, so nothing would be learned")
+        return self

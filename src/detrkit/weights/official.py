@@ -113,9 +113,14 @@ def _unpickle(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 torch.load raises whatever the bytes of a damaged file provoke
+        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
+            raise DetrkitError(
+                f"{path} wants to run '{wanted[1]}' when opened, which is refused: a checkpoint may hold "
+                "tensors, plain values and an argparse.Namespace."
+            ) from None
         reason = (str(error).splitlines() or [""])[0]
         raise DetrkitError(
-            f"{path} cannot be read without running code that it brings: {type(error).__name__}: {reason}"
+            f"{path} is not a checkpoint, or cut short: {type(error).__name__}: {reason}"
         ) from None
     model = found.get("model") if isinstance(found, dict) else None
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):

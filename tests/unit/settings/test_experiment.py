@@ -217,6 +217,7 @@ def test_a_value_out_of_range_is_named_with_its_setting(key: str, value: object)
         ({"schedule.warmup": 0.9}, "warmup is 0.9, after the drop"),
         ({"train.max_steps": 10, "train.budget": "5m"}, "max_steps .10. and budget .5m."),
         ({"matching.classification": 0, "matching.l1": 0, "matching.giou": 0}, "all matching weights are 0"),
+        ({"loss.classification": 0, "loss.l1": 0, "loss.giou": 0}, "all loss weights are 0"),
     ],
     ids=str,
 )
