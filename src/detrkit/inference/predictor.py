@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from detrkit.data.collate import normalise, pad
-from detrkit.data.images import read_image
+from detrkit.data.images import SUFFIXES, read_image
 from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
@@ -21,9 +21,6 @@ from detrkit.structures import Detections
 
 Picture = str | Path | Image.Image | UInt8[Tensor, "3 _ _"]
 """A file, which is turned as its EXIF orientation says, or pixels, which are taken as they are."""
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What makes a file in a folder an image."""
 
 
 class Predictor:

@@ -21,10 +21,8 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
+from detrkit.data.images import SUFFIXES
 from detrkit.errors import DetrkitError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-"""Of image files that are found by the name of their annotations, the likeliest first; in either case."""
 
 _FLAGS = ("-1", "0", "1")
 """After a name in the list of one class: the image has no object of it, only difficult ones, or others."""
