@@ -1,13 +1,14 @@
 """What a logit means, in one place, so that match cost, loss and answers agree."""
 
+import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from detrkit.settings.objective import ScoringSettings
+from detrkit.settings.objective import FocalSettings, ScoringSettings, SoftmaxSettings
 from detrkit.structures import Totals
 
 NO_OBJECT = -1
@@ -29,6 +30,10 @@ class Scoring(ABC):
     def num_logits(self, num_classes: int) -> int:
         """Logits per query (`K`)."""
 
+    def class_head(self, width: int, num_classes: int) -> nn.Linear:
+        """From a query's hidden state to its logits, with the weights to start training from."""
+        return nn.Linear(width, self.num_logits(num_classes))
+
     @abstractmethod
     def match_cost(
         self, logits: Float[Tensor, "L B Q K"], labels: Int[Tensor, "B N"]
@@ -42,8 +47,12 @@ class Scoring(ABC):
         """The classification loss of every layer; a label is a class or ``NO_OBJECT``."""
 
     @abstractmethod
-    def predict(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
-        """The class that each query decides for, or ``NO_OBJECT``."""
+    def best(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
+        """The class that each query prefers; ``NO_OBJECT`` where that is among what it chooses from."""
+
+    @abstractmethod
+    def finds(self, logits: Float[Tensor, "*B Q K"]) -> Bool[Tensor, "*B Q"]:
+        """Whether each query holds that it has found an object."""
 
     @abstractmethod
     def answer(self, logits: Float[Tensor, "B Q K"]) -> Answers:
@@ -79,10 +88,14 @@ class Softmax(Scoring):
         total_weight = totals.matched + self.no_object * (totals.images * queries - totals.matched)
         return (entropy.view(found.shape) * weight).sum((1, 2)) / total_weight
 
-    def predict(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
+    def best(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
         """The most probable of the classes and 'no object'."""
         best = logits.argmax(-1)
         return best.where(best != logits.shape[-1] - 1, NO_OBJECT)
+
+    def finds(self, logits: Float[Tensor, "*B Q K"]) -> Bool[Tensor, "*B Q"]:
+        """Where a class is more probable than 'no object'."""
+        return self.best(logits) != NO_OBJECT
 
     def answer(self, logits: Float[Tensor, "B Q K"]) -> Answers:
         """Every query's most probable class; 'no object' is never an answer, only what others lose to."""
@@ -91,6 +104,72 @@ class Softmax(Scoring):
         return Answers(scores, labels.gather(-1, queries), queries)
 
 
+class Focal(Scoring):
+    """A sigmoid for every class, with the focal loss (Lin et al. 2017).
+
+    In detection transformers since Deformable DETR (Zhu et al. 2021).
+    """
+
+    def __init__(self, alpha: float, gamma: float, prior: float, detections: int) -> None:
+        self.alpha = alpha
+        self.gamma = gamma
+        self.prior = prior
+        self.detections = detections
+
+    def num_logits(self, num_classes: int) -> int:
+        """One per class; a query that finds nothing has low ones."""
+        return num_classes
+
+    def class_head(self, width: int, num_classes: int) -> nn.Linear:
+        """One whose every class starts at the prior probability (section 4.1 there)."""
+        head = super().class_head(width, num_classes)
+        nn.init.constant_(head.bias, math.log(self.prior / (1 - self.prior)))
+        return head
+
+    def match_cost(
+        self, logits: Float[Tensor, "L B Q K"], labels: Int[Tensor, "B N"]
+    ) -> Float[Tensor, "L B Q N"]:
+        """By how much the query's focal loss for the class rises if the object is not its own, negated."""
+        wanted = labels[None, :, None, :].expand(*logits.shape[:-1], -1)
+        probability = logits.sigmoid().gather(-1, wanted)
+        # As in the original, probabilities of 0 and 1 are kept from infinity by 1e-8.
+        if_mine = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
+        if_not = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
+        return if_mine - if_not
+
+    def loss(
+        self, logits: Float[Tensor, "L B Q K"], labels: Int[Tensor, "L B Q"], totals: Totals
+    ) -> Float[Tensor, " L"]:
+        """The focal loss of every query and class, divided by the step's number of objects."""
+        target = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        probability = logits.sigmoid()
+        miss = probability + target - 2 * probability * target  # 1 - p for the true class, p for the others
+        weight = self.alpha * target + (1 - self.alpha) * (1 - target)
+        return (weight * miss**self.gamma * entropy).sum((1, 2, 3)) / max(totals.boxes, 1.0)
+
+    def best(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
+        """The most probable class."""
+        return logits.argmax(-1)
+
+    def finds(self, logits: Float[Tensor, "*B Q K"]) -> Bool[Tensor, "*B Q"]:
+        """Where some class is more probable than not."""
+        return logits.amax(-1) > 0
+
+    def answer(self, logits: Float[Tensor, "B Q K"]) -> Answers:
+        """The most probable ones of all pairs of a query and a class."""
+        pairs = logits.sigmoid().flatten(1)
+        scores, index = pairs.topk(min(self.detections, pairs.shape[1]), dim=-1)
+        num_classes = logits.shape[-1]
+        return Answers(scores, index % num_classes, index // num_classes)
+
+
 def build_scoring(settings: ScoringSettings) -> Scoring:
     """The scoring that the settings name."""
-    return Softmax(settings.no_object)
+    match settings:
+        case SoftmaxSettings():
+            return Softmax(settings.no_object)
+        case FocalSettings():
+            return Focal(settings.alpha, settings.gamma, settings.prior, settings.detections)
+        case _:
+            assert_never(settings)

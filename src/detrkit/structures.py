@@ -66,21 +66,35 @@ class Matches(NamedTuple):
 
 
 class Denoised(NamedTuple):
-    """A prediction whose matches are known before it is made (denoising queries)."""
+    """Answers whose objects are known before they are made: those of denoising queries, of which there are R.
 
-    logits: Float[Tensor, "L B Q K"]
-    boxes: Float[Tensor, "L B Q 4"]
-    matches: Matches
+    ``target`` counts through the objects of the whole batch; -1 is to be answered by 'no object'. For every
+    object there are so many ``positives`` whose target it is, and ``negatives`` that are near it.
+    """
+
+    logits: Float[Tensor, "L R K"]
+    boxes: Float[Tensor, "L R 4"]
+    target: Int[Tensor, " R"]
+    positives: int
+    negatives: int
+
+
+class Groups(NamedTuple):
+    """The answers of G further sets of queries, each of which is matched with the objects on its own."""
+
+    logits: Float[Tensor, "L G B Q K"]
+    boxes: Float[Tensor, "L G B Q 4"]
 
 
 class DetrOutput(NamedTuple):
     """The answers of all decoder layers on one axis; the last layer's is the network's answer.
 
-    Boxes are in model space.
+    Boxes are in model space. What comes after them is there in training only, and only in some decoders.
     """
 
     logits: Float[Tensor, "L B Q K"]
     boxes: Float[Tensor, "L B Q 4"]
+    groups: Groups | None = None
     denoised: Denoised | None = None
 
 

@@ -1,6 +1,7 @@
 """What every decoder promises. A new one adds its settings to ``DECODERS``, and no test."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -10,11 +11,22 @@ from torch import Tensor, nn
 from detrkit.models.contracts import FeatureMap, Memory
 from detrkit.models.detr import Detr, build_detr
 from detrkit.objective.criterion import Criterion, count_totals
-from detrkit.scoring import build_scoring
+from detrkit.scoring import Scoring, build_scoring
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.structures import DetrOutput
 
-DECODERS = {"plain": {"kind": "plain"}}
+FOCAL = {"scoring": {"kind": "focal"}}
+DAB = {"transformer": {"activation": "prelu"}, "encoder": {"temperature": 20, "modulate_position": True}}
+DECODERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pre-norm": {"transformer": {"pre_norm": True}},
+    "conditional": {"decoder": {"kind": "conditional"}} | FOCAL,
+    "anchor": {"decoder": {"kind": "anchor"}} | DAB | FOCAL,
+    "denoising": {"decoder": {"kind": "anchor", "denoising": {"groups": 2}}} | DAB | FOCAL,
+    "contrastive": {
+        "decoder": {"kind": "anchor", "groups": 2, "denoising": {"groups": 1, "negatives": True}}
+    },
+}
 """What is particular in the settings of each decoder."""
 
 CLASSES, LAYERS, QUERIES, WIDTH = 3, 2, 5, 32
@@ -22,25 +34,29 @@ CLASSES, LAYERS, QUERIES, WIDTH = 3, 2, 5, 32
 
 @pytest.fixture(scope="module", params=DECODERS)
 def experiment(request: pytest.FixtureRequest) -> Experiment:
-    transformer = {"width": WIDTH, "heads": 4, "feedforward": 64, "dropout": 0.0}
+    particular = DECODERS[request.param]
     model = {
         "backbone": {"name": "resnet18", "weights": "none"},
-        "transformer": transformer,
+        "transformer": {"width": WIDTH, "heads": 4, "feedforward": 64, "dropout": 0.0},
         "encoder": {"layers": 1},
-        "decoder": {"layers": LAYERS, "queries": QUERIES} | DECODERS[request.param],
+        "decoder": {"layers": LAYERS, "queries": QUERIES},
     }
-    return parse({"model": model}, "the test")
+    model = {part: settings | particular.get(part, {}) for part, settings in model.items()}
+    return parse({"model": model, "scoring": particular.get("scoring", {})}, "the test")
 
 
 @pytest.fixture(scope="module")
-def num_logits(experiment: Experiment) -> int:
-    return build_scoring(experiment.scoring).num_logits(CLASSES)
+def scoring(experiment: Experiment) -> Scoring:
+    return build_scoring(experiment.scoring)
 
 
 @pytest.fixture(scope="module")
-def network(experiment: Experiment, num_logits: int) -> Detr:
+def network(experiment: Experiment, scoring: Scoring) -> Detr:
+    """One whose boxes are not all at their references, as after some training."""
     torch.manual_seed(0)
-    return build_detr(experiment.model, num_logits).eval()
+    built = build_detr(experiment.model, scoring, CLASSES).eval()
+    nn.init.xavier_uniform_(built.decoder.heads.boxes[-1].weight)
+    return built
 
 
 @pytest.fixture
@@ -59,23 +75,24 @@ def without_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_every_layer_answers_once_per_query(network: Detr, memory: Memory, num_logits: int) -> None:
+def test_every_layer_answers_once_per_query(network: Detr, memory: Memory, scoring: Scoring) -> None:
     output = network.decoder(memory)
     assert network.decoder.num_queries == QUERIES
-    assert output.logits.shape == (LAYERS, 3, QUERIES, num_logits)
+    assert output.logits.shape == (LAYERS, 3, QUERIES, scoring.num_logits(CLASSES))
     assert output.boxes.shape == (LAYERS, 3, QUERIES, 4)
     assert ((output.boxes > 0) & (output.boxes < 1)).all()
     assert output.denoised is None
+    assert output.groups is None
 
 
 def test_answers_follow_their_queries(network: Detr, memory: Memory) -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
     with torch.no_grad():
         expected = network.decoder(memory)
-        queries = network.decoder.queries.clone()
-        network.decoder.queries.copy_(queries[order])
+        queries = getattr(network.decoder, "queries" if hasattr(network.decoder, "queries") else "anchors")
+        queries.copy_(queries[order].clone())
         found = network.decoder(memory)
-        network.decoder.queries.copy_(queries)
+        queries.copy_(queries[order.argsort()].clone())
     torch.testing.assert_close(found.logits, expected.logits[:, :, order], rtol=0, atol=1e-5)
     torch.testing.assert_close(found.boxes, expected.boxes[:, :, order], rtol=0, atol=1e-5)
     assert not torch.allclose(found.logits, expected.logits, atol=1e-3)
@@ -112,12 +129,13 @@ def test_every_part_of_the_memory_counts(network: Detr, memory: Memory) -> None:
 @pytest.mark.parametrize("counts", [(2, 7), (1, 0), (0, 0)], ids=["objects", "some without", "none"])
 def test_every_trainable_parameter_gets_a_finite_gradient(
     experiment: Experiment,
+    scoring: Scoring,
     network: Detr,
     noise: Callable,
     objects_at_random: Callable,
     counts: tuple[int, int],
 ) -> None:
-    criterion = Criterion(build_scoring(experiment.scoring), experiment.matching, experiment.loss)
+    criterion = Criterion(scoring, experiment.matching, experiment.loss)
     truth = objects_at_random(*counts, num_classes=CLASSES)
     network.train()
     network.zero_grad(set_to_none=True)

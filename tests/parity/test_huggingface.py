@@ -230,6 +230,7 @@ def test_settings_and_categories_of_a_config(saved: Any) -> None:
         "feedforward": 96,
         "dropout": 0.1,
         "pre_norm": False,
+        "activation": "relu",
     }
     assert (model.encoder.layers, model.decoder.layers, model.decoder.queries) == (2, 2, 7)
     assert stored.categories == (

@@ -85,7 +85,7 @@ def test_match_cost_is_minus_the_probability_of_the_objects_class(softmax: Scori
 
 def test_the_best_class_may_be_no_object(softmax: Scoring) -> None:
     logits = torch.tensor([[[0.0, 1.0, 0.5], [2.0, 1.0, 0.0], [0.0, 0.0, 3.0]]])
-    assert softmax.predict(logits).tolist() == [[1, 0, NO_OBJECT]]
+    assert softmax.best(logits).tolist() == [[1, 0, NO_OBJECT]]
 
 
 def test_answers_are_sorted_best_first_and_never_no_object(softmax: Scoring) -> None:

@@ -16,7 +16,7 @@ def build_detector(experiment: Experiment, categories: tuple[Category, ...]) -> 
     Pretrained weights are loaded into it by ``models.pretrained`` or ``inference.load``.
     """
     scoring = build_scoring(experiment.scoring)
-    network = build_detr(experiment.model, scoring.num_logits(len(categories)))
+    network = build_detr(experiment.model, scoring, len(categories))
     criterion = Criterion(scoring, experiment.matching, experiment.loss)
     image_size = ImageSize(experiment.data.eval_short_side, experiment.data.max_size)
     return DetrDetector(network, criterion, categories, image_size)

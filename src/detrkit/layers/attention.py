@@ -10,15 +10,15 @@ def attend(
     key: Float[Tensor, "B S E"],
     value: Float[Tensor, "B S D"],
     heads: int,
-    allowed: Bool[Tensor, "B S"] | None = None,
+    allowed: Bool[Tensor, "B #Q S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B Q D"]:
     """What each query gathers from the values, in ``heads`` independent slices of the width.
 
-    ``allowed`` says which keys may be looked at; None allows all. Every image must allow one.
+    ``allowed`` says which keys a query may look at; None allows all. Every query must be allowed one.
     """
     query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
-    mask = None if allowed is None else allowed[:, None, None, :]
+    mask = None if allowed is None else allowed[:, None]
     gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return gathered.transpose(1, 2).flatten(2)
 
@@ -41,7 +41,7 @@ class Attention(nn.Module):
         query: Float[Tensor, "B Q D"],
         key: Float[Tensor, "B S D"],
         value: Float[Tensor, "B S D"],
-        allowed: Bool[Tensor, "B S"] | None = None,
+        allowed: Bool[Tensor, "B #Q S"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
         """What each query gathers from the values whose keys are ``allowed``."""
         dropout = self.dropout if self.training else 0.0

@@ -1,19 +1,35 @@
 """The two other halves of a transformer layer: the feed-forward network and the residual branch."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import assert_never
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detrkit.settings.model import Activation
+
+
+def linear(width: int, out_width: int) -> nn.Linear:
+    """A linear layer with Xavier's initial weights, as DETR and its descendants draw all of theirs."""
+    layer = nn.Linear(width, out_width)
+    nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Linear layers between these widths, with a ReLU between each two."""
+    layers = [linear(before, after) for before, after in pairwise(widths)]
+    return nn.Sequential(*(part for layer in layers[:-1] for part in (layer, nn.ReLU())), layers[-1])
+
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with a ReLU and dropout between them, for every token alike."""
+    """Two linear layers with an activation and dropout between them, for every token alike."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
-        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        super().__init__(widen, nn.ReLU(), nn.Dropout(dropout), narrow)
-        for linear in (widen, narrow):
-            nn.init.xavier_uniform_(linear.weight)
+    def __init__(self, width: int, hidden: int, dropout: float, activation: Activation = "relu") -> None:
+        super().__init__(
+            linear(width, hidden), _activation(activation), nn.Dropout(dropout), linear(hidden, width)
+        )
 
 
 class Residual(nn.Module):
@@ -35,3 +51,13 @@ class Residual(nn.Module):
         if self.pre_norm:
             return tokens + self.dropout(branch(self.norm(tokens)))
         return self.norm(tokens + self.dropout(branch(tokens)))
+
+
+def _activation(name: Activation) -> nn.Module:
+    match name:
+        case "relu":
+            return nn.ReLU()
+        case "prelu":
+            return nn.PReLU()
+        case _:
+            assert_never(name)

@@ -21,12 +21,23 @@ def sine_code(
     return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-2)
 
 
+def box_code(places: Float[Tensor, "*N place"], width: int) -> Float[Tensor, "*N code"]:
+    """Sines and cosines of points (x, y) or boxes (x, y, w, h) in fractions of the image.
+
+    Every coordinate has ``width / 2`` channels, y before x, so that ``width`` of them say where a point is
+    in the terms of ``SinePosition``. Meng et al. 2021 for points, Liu et al. 2022 for boxes.
+    """
+    x, y, *size = sine_code(2 * math.pi * places, width // 2).unbind(-2)
+    return torch.cat([y, x, *size], dim=-1)
+
+
 class SinePosition(nn.Module):
     """A fixed code of each cell's place in the image without its padding: half row, half column."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, temperature: float) -> None:
         super().__init__()
         self.width = width
+        self.temperature = temperature
 
     def forward(self, valid: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B h w D"]:
         """The code of every cell, its row and column scaled so that the last valid one is at 2 pi."""
@@ -35,7 +46,8 @@ class SinePosition(nn.Module):
         rows = rows / (rows[:, -1:, :] + 1e-6) * (2 * math.pi)
         columns = columns / (columns[:, :, -1:] + 1e-6) * (2 * math.pi)
         half = self.width // 2
-        return torch.cat([sine_code(rows, half), sine_code(columns, half)], dim=-1).to(dtype)
+        codes = [sine_code(angles, half, self.temperature) for angles in (rows, columns)]
+        return torch.cat(codes, dim=-1).to(dtype)
 
 
 class LearnedPosition(nn.Module):

@@ -16,9 +16,13 @@ from detrkit.structures import Images
 
 
 class Backbone(nn.Module):
-    """The last feature map of a ResNet: stride 32, or 16 with dilation.
+    """The feature maps of a ResNet's stages: layer4's has stride 32, or 16 with dilation.
 
-    The parameters of the first ``frozen_stages`` stages (stem, layer1, ..) are not trained.
+    The parameters of the first ``frozen_stages`` stages (stem, layer1, ..) are not trained. There are no
+    stages beyond the last of the ``levels``.
+
+    Attributes:
+        out_channels: The channels of each level's map.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
@@ -29,30 +33,25 @@ class Backbone(nn.Module):
             norm_layer=_norm_layer(settings),
             replace_stride_with_dilation=[False, False, settings.dilation],
         )
-        self.out_channels: list[int] = [resnet.fc.in_features]
+        self.levels = settings.levels
+        self.out_channels = [resnet.fc.in_features >> 4 - int(level[-1]) for level in self.levels]
         self.stem = nn.Sequential()
         for name in ("conv1", "bn1", "relu", "maxpool"):
             self.stem.add_module(name, getattr(resnet, name))
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            resnet.layer1,
-            resnet.layer2,
-            resnet.layer3,
-            resnet.layer4,
-        )
-        self._frozen = self.stages()[: settings.frozen_stages]
+        for number in range(1, int(self.levels[-1][-1]) + 1):
+            self.add_module(f"layer{number}", getattr(resnet, f"layer{number}"))
+        self._frozen = list(self.children())[: settings.frozen_stages]
         for stage in self._frozen:
             stage.requires_grad_(False)
 
-    def stages(self) -> list[nn.Module]:
-        """The stem and the four groups of blocks, in order."""
-        return [self.stem, self.layer1, self.layer2, self.layer3, self.layer4]
-
     def forward(self, images: Images) -> list[FeatureMap]:
-        """One feature map per level; here the last stage's alone."""
-        values = images.pixels
-        for stage in self.stages():
+        """One feature map per level, from fine to coarse."""
+        values, maps = images.pixels, []
+        for name, stage in self.named_children():
             values = stage(values)
-        return [FeatureMap(values, _shrink(images.valid, values.shape[-2:]))]
+            if name in self.levels:
+                maps.append(FeatureMap(values, _shrink(images.valid, values.shape[-2:])))
+        return maps
 
     def train(self, mode: bool = True) -> "Backbone":
         """Switch to training, but leave frozen stages in evaluation, so that no statistics move there."""

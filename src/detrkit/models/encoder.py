@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from detrkit.layers.attention import Attention
-from detrkit.layers.feedforward import FeedForward, Residual
+from detrkit.layers.feedforward import FeedForward, Residual, perceptron
 from detrkit.layers.position import LearnedPosition, SinePosition
 from detrkit.models.contracts import FeatureMap, Memory
 from detrkit.settings.model import EncoderSettings, TransformerSettings
@@ -23,6 +23,7 @@ class Encoder(nn.Module):
         width = transformer.width
         self.project = nn.ModuleList(nn.Conv2d(channels, width, kernel_size=1) for channels in in_channels)
         self.position = _position(settings, width)
+        self.modulate = perceptron(width, width, width) if settings.modulate_position else None
         self.layers = nn.ModuleList(EncoderLayer(transformer) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width) if transformer.pre_norm else nn.Identity()
 
@@ -30,7 +31,8 @@ class Encoder(nn.Module):
         """The memory of all levels, one after the other."""
         tokens, position, valid = self._flatten(features)
         for layer in self.layers:
-            tokens = layer(tokens, position, valid)
+            scale = 1.0 if self.modulate is None else self.modulate(tokens)
+            tokens = layer(tokens, position * scale, valid)
         return Memory(self.norm(tokens), position, valid)
 
     def _flatten(self, features: list[FeatureMap]) -> Memory:
@@ -50,7 +52,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         width, dropout = transformer.width, transformer.dropout
         self.attention = Attention(width, transformer.heads, dropout)
-        self.feedforward = FeedForward(width, transformer.feedforward, dropout)
+        self.feedforward = FeedForward(width, transformer.feedforward, dropout, transformer.activation)
         self.after_attention = Residual(width, dropout, transformer.pre_norm)
         self.after_feedforward = Residual(width, dropout, transformer.pre_norm)
 
@@ -64,7 +66,7 @@ class EncoderLayer(nn.Module):
 
         def look(tokens: Tensor) -> Tensor:
             placed = tokens + position
-            return self.attention(placed, placed, tokens, valid)
+            return self.attention(placed, placed, tokens, valid[:, None])
 
         return self.after_feedforward(self.after_attention(tokens, look), self.feedforward)
 
@@ -72,7 +74,7 @@ class EncoderLayer(nn.Module):
 def _position(settings: EncoderSettings, width: int) -> nn.Module:
     match settings.position:
         case "sine":
-            return SinePosition(width)
+            return SinePosition(width, settings.temperature)
         case "learned":
             return LearnedPosition(width)
         case _:

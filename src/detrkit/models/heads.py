@@ -12,17 +12,27 @@ class Heads(nn.Module):
     is where the decoder already believes the box to be, before the sigmoid: 0 for DETR.
     """
 
-    def __init__(self, width: int, num_logits: int) -> None:
+    def __init__(self, width: int, classes: nn.Linear) -> None:
         super().__init__()
-        self.classes = nn.Linear(width, num_logits)
+        self.classes = classes
         self.boxes = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)
         )
 
     def forward(
-        self, hidden: Float[Tensor, "*L B Q D"], reference: Float[Tensor, "*L B Q 4"] | float = 0.0
+        self, hidden: Float[Tensor, "*L B Q D"], reference: Float[Tensor, "*#L B Q 4"] | float = 0.0
     ) -> tuple[Float[Tensor, "*L B Q K"], Float[Tensor, "*L B Q 4"]]:
         """(logits, boxes): boxes as ``cxcywh`` fractions of the image."""
         with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.to(self.classes.weight.dtype)
-            return self.classes(hidden), (self.boxes(hidden) + reference).sigmoid()
+            logits = self.classes(hidden.to(self.classes.weight.dtype))
+        return logits, (self.offset(hidden) + reference).sigmoid()
+
+    def offset(self, hidden: Float[Tensor, "*L B Q D"]) -> Float[Tensor, "*L B Q 4"]:
+        """How far the box is from the reference, before the sigmoid."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.boxes(hidden.to(self.classes.weight.dtype))
+
+    def start_at_reference(self) -> None:
+        """Make every box the reference itself until training moves it."""
+        for parameter in self.boxes[-1].parameters():
+            nn.init.zeros_(parameter)

@@ -13,12 +13,14 @@ from detrkit.models.backbone import Backbone
 from detrkit.settings.model import BackboneSettings
 
 _STEM = ("conv1", "bn1")
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 def load_pretrained(backbone: Backbone, settings: BackboneSettings) -> None:
     """Load the weights that ``model.backbone.weights`` names; ``none`` leaves the random ones.
 
-    The classifier of an ImageNet network (``fc``) is the only part that a detector has no use for.
+    A detector has no use for the classifier of an ImageNet network (``fc``), nor for stages that the
+    backbone leaves out.
 
     Raises:
         DetrkitError: where the weights cannot be had or do not fit. Nothing is loaded in part.
@@ -30,7 +32,8 @@ def load_pretrained(backbone: Backbone, settings: BackboneSettings) -> None:
             weights, source = _imagenet(settings.name)
         case path:
             weights, source = _read(Path(path)), path
-    named = {_name_here(name): value for name, value in weights.items() if not name.startswith("fc.")}
+    unused = ("fc.", *(f"{stage}." for stage in _STAGES if not hasattr(backbone, stage)))
+    named = {_name_here(name): value for name, value in weights.items() if not name.startswith(unused)}
     _require_fit(named, backbone, source, settings.name)
     backbone.load_state_dict(named, strict=False)
 

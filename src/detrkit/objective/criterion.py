@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from detrkit.objective.losses import box_losses, cardinality_error, class_error, targets_of_queries
 from detrkit.objective.matching import match
 from detrkit.scoring import Scoring
 from detrkit.settings.objective import LossSettings, MatchingSettings
-from detrkit.structures import DetrOutput, LossReport, Objects, Totals
+from detrkit.structures import Denoised, DetrOutput, Groups, LossReport, Matches, Objects, Totals
+
+Terms = dict[str, Float[Tensor, " L"]]
+"""Losses of every layer by name."""
 
 
 @dataclass(frozen=True)
@@ -23,29 +27,66 @@ class Criterion:
     def __call__(self, output: DetrOutput, objects: list[Objects], totals: Totals) -> LossReport:
         """The loss of a batch, as its share of an optimiser step whose ``totals`` are given.
 
-        The terms of every layer count alike. Also reported, without weight: ``class_error`` and
-        ``cardinality_error``.
+        The terms of every layer count alike. Those of all further groups together count as much as those
+        of the answers, and so do those of all denoising queries. Also reported, without weight:
+        ``class_error`` and ``cardinality_error``.
         """
         logits, boxes = _at_least_float32(output.logits), _at_least_float32(output.boxes)
-        labels = torch.cat([image.labels for image in objects])
-        targets = torch.cat([image.boxes for image in objects])
-        counts = torch.tensor([len(image.labels) for image in objects], device=logits.device)
-
         matches = match(logits, boxes, objects, self.scoring, self.matching)
-        wanted = targets_of_queries(labels, matches, like=logits)
-        classification = self.scoring.loss(logits, wanted, totals)
-        l1, giou = box_losses(boxes, targets, matches, totals)
+        terms = self._terms(logits, boxes, objects, matches, totals)
+        if output.groups is not None:
+            terms |= _prefixed("group", self._terms_of_groups(output.groups, objects, totals))
+        if output.denoised is not None:
+            terms |= _prefixed("denoising", self._terms_of_denoising(output.denoised, objects, totals))
+        total = torch.stack([self._weight(name) * term.sum() for name, term in terms.items()]).sum()
 
-        weights = self.weights
-        total = weights.classification * classification + weights.l1 * l1 + weights.giou * giou
-        terms = {
-            "classification": classification.detach(),
-            "l1": l1.detach(),
-            "giou": giou.detach(),
+        labels = torch.cat([image.labels for image in objects])
+        wanted = targets_of_queries(labels, matches, like=logits)
+        counts = torch.tensor([len(image.labels) for image in objects], device=logits.device)
+        terms |= {
             "class_error": class_error(logits, wanted, self.scoring, totals),
             "cardinality_error": cardinality_error(logits, counts, self.scoring, totals),
         }
-        return LossReport(total.sum(), terms)
+        return LossReport(total, {name: term.detach() for name, term in terms.items()})
+
+    def _terms(
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        boxes: Float[Tensor, "L B Q 4"],
+        objects: list[Objects],
+        matches: Matches,
+        totals: Totals,
+    ) -> Terms:
+        labels = torch.cat([image.labels for image in objects])
+        targets = torch.cat([image.boxes for image in objects])
+        wanted = targets_of_queries(labels, matches, like=logits)
+        l1, giou = box_losses(boxes, targets, matches, totals)
+        return {"classification": self.scoring.loss(logits, wanted, totals), "l1": l1, "giou": giou}
+
+    def _terms_of_groups(self, groups: Groups, objects: list[Objects], totals: Totals) -> Terms:
+        """The groups as further images with the same objects."""
+        number = groups.logits.shape[1]
+        logits, boxes = (_at_least_float32(part.flatten(1, 2)) for part in groups)
+        everywhere = objects * number
+        matches = match(logits, boxes, everywhere, self.scoring, self.matching)
+        return self._terms(logits, boxes, everywhere, matches, Totals(*(number * total for total in totals)))
+
+    def _terms_of_denoising(self, denoised: Denoised, objects: list[Objects], totals: Totals) -> Terms:
+        """The denoising queries as images with one query each, whose match is known."""
+        logits, boxes = (_at_least_float32(part[:, :, None]) for part in (denoised.logits, denoised.boxes))
+        (known,) = (denoised.target >= 0).nonzero(as_tuple=True)
+        index = known.expand(len(logits), -1)
+        matches = Matches(index, torch.zeros_like(index), denoised.target[index])
+        positives = denoised.positives * totals.boxes
+        queries = positives + denoised.negatives * totals.boxes
+        return self._terms(logits, boxes, objects, matches, Totals(max(queries, 1.0), positives, positives))
+
+    def _weight(self, term: str) -> float:
+        return getattr(self.weights, term.rpartition("_")[2])
+
+
+def _prefixed(prefix: str, terms: Terms) -> Terms:
+    return {f"{prefix}_{name}": term for name, term in terms.items()}
 
 
 def count_totals(objects: list[Objects], max_objects: int) -> Totals:

@@ -36,9 +36,9 @@ def class_error(
 ) -> Float[Tensor, " L"]:
     """Percentage of matched queries whose best class is wrong. For people: no gradient, no weight.
 
-    As in the original, 'no object' is among the classes that a query may wrongly prefer.
+    As in the original, 'no object' is among the classes that a query may wrongly prefer, where it is one.
     """
-    wrong = (scoring.predict(logits) != wanted) & (wanted != NO_OBJECT)
+    wrong = (scoring.best(logits) != wanted) & (wanted != NO_OBJECT)
     return 100 * wrong.sum((1, 2)).to(logits.dtype) / max(totals.matched, 1.0)
 
 
@@ -47,7 +47,7 @@ def cardinality_error(
     logits: Float[Tensor, "L B Q K"], counts: Int[Tensor, " B"], scoring: Scoring, totals: Totals
 ) -> Float[Tensor, " L"]:
     """By how many objects an image's count is off, on average. For people: no gradient, no weight."""
-    found = (scoring.predict(logits) != NO_OBJECT).sum(-1)
+    found = scoring.finds(logits).sum(-1)
     return (found - counts).abs().sum(-1).to(logits.dtype) / totals.images
 
 

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from detrkit.settings.section import Section
+from detrkit.settings.section import Section, kind_unless_given
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Norm = Literal["frozen", "group", "batch"]
+Activation = Literal["relu", "prelu"]
+Level = Literal["layer2", "layer3", "layer4"]
 
 
 def _norm_for(given: dict[str, Any]) -> Norm:
@@ -33,12 +35,21 @@ class BackboneSettings(Section):
     backbone. Unless set: 0 if `weights` is `none`, else 2."""
     dilation: bool = False
     """Keep the last stage at stride 16 by dilating it (DC5): finer features at twice the cost."""
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = ("layer4",)
+    """Which stages' features the encoder sees, from fine to coarse. Their strides are 8, 16 and 32. Stages
+    after the last are left out, so that `["layer3"]` has finer features at a lower cost."""
 
     @model_validator(mode="after")
     def _check(self) -> "BackboneSettings":
         if self.dilation and self.name in ("resnet18", "resnet34"):
             raise ValueError(
                 f"dilation is true, but {self.name} cannot be dilated; take resnet50 or resnet101"
+            )
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"levels are {list(self.levels)}, but must go from fine to coarse, each once")
+        if self.dilation and self.levels[-1] != "layer4":
+            raise ValueError(
+                f"dilation is true, but levels {list(self.levels)} leave out layer4, which it is for"
             )
         if self.norm == "group" and self.weights != "none":
             raise ValueError(
@@ -61,6 +72,8 @@ class TransformerSettings(Section):
     """Dropout of attention weights, residual branches and feed-forward networks."""
     pre_norm: bool = False
     """Normalise before each residual branch instead of after the sum."""
+    activation: Activation = "relu"
+    """Of the feed-forward networks: ReLU, or DAB-DETR's PReLU, whose slope below 0 is learned."""
 
     @model_validator(mode="after")
     def _check(self) -> "TransformerSettings":
@@ -76,21 +89,67 @@ class EncoderSettings(Section):
     """Number of layers; 0 hands the projected features to the decoder."""
     position: Literal["sine", "learned"] = "sine"
     """How a token knows its place: fixed sines and cosines, or a learned table of 50 rows and columns."""
+    temperature: Annotated[float, Field(gt=1)] = 10_000.0
+    """Ratio of the longest to the shortest wave of the sines: 20 in DAB-DETR, whose waves are all short."""
+    modulate_position: bool = False
+    """Scale the code of a token's place by what the token holds, before every layer, as in DAB-DETR."""
 
 
-class PlainDecoderSettings(Section):
-    """DETR's decoder: learned object queries without a reference."""
-
-    kind: Literal["plain"] = "plain"
-    """Which decoder."""
+class _DecoderSettings(Section):
     layers: PositiveInt = 6
     """Number of layers (`L`), each of which predicts."""
     queries: PositiveInt = 100
     """Number of object queries (`Q`): the most objects that can be found in one image."""
 
 
-DecoderSettings = PlainDecoderSettings
-"""Tagged by `kind`."""
+class PlainDecoderSettings(_DecoderSettings):
+    """DETR's decoder: learned object queries without a reference."""
+
+    kind: Literal["plain"] = "plain"
+    """Which decoder: `plain` (DETR), `conditional` (Conditional DETR) or `anchor` (DAB-DETR, DN-DETR)."""
+
+
+class ConditionalDecoderSettings(_DecoderSettings):
+    """Conditional DETR's decoder: every query looks around a point of its own (Meng et al. 2021)."""
+
+    kind: Literal["conditional"] = "conditional"
+    """Which decoder."""
+
+
+class DenoisingSettings(Section):
+    """Queries that start from true objects with noise and learn to undo it (Li et al. 2022).
+
+    Defaults are DN-DETR's, but for `groups`, which is 5 there, and for the shape of the noise on boxes, which
+    is DINO's (Zhang et al. 2022).
+    """
+
+    groups: NonNegativeInt = 0
+    """How many noisy copies of an image's objects are trained on at once; 0 has no denoising."""
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Part of the labels that are drawn anew."""
+    box_noise: NonNegativeFloat = 0.8
+    """How far noise moves each side of a box at most, in halves of its width or height: 1 in DINO. 0.8
+    reaches as far as DN-DETR's 0.4 of both centre and size."""
+    negatives: bool = False
+    """Add to each copy one with more noise, which is to be answered by 'no object' (DINO)."""
+
+
+class AnchorDecoderSettings(_DecoderSettings):
+    """DAB-DETR's decoder: a query is a box that every layer refines (Liu et al. 2022)."""
+
+    kind: Literal["anchor"] = "anchor"
+    """Which decoder."""
+    groups: PositiveInt = 1
+    """How many sets of queries are trained side by side, each matched on its own, of which one is kept for
+    use: more objects find a query to teach (Group DETR). 1 has no further set."""
+    denoising: DenoisingSettings = DenoisingSettings()
+
+
+DecoderSettings = Annotated[
+    PlainDecoderSettings | ConditionalDecoderSettings | AnchorDecoderSettings,
+    Field(discriminator="kind"),
+    kind_unless_given("plain"),
+]
 
 
 class ModelSettings(Section):

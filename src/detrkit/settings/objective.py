@@ -2,22 +2,38 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from detrkit.settings.section import Section
+from detrkit.settings.section import Section, kind_unless_given
 
 
 class SoftmaxSettings(Section):
     """One softmax over the classes and 'no object'."""
 
     kind: Literal["softmax"] = "softmax"
-    """What a logit means."""
+    """What a logit means: `softmax` (DETR) or `focal` (Conditional DETR and later ones)."""
     no_object: Annotated[float, Field(gt=0)] = 0.1
     """Weight of 'no object' in the cross entropy, since most queries find nothing."""
 
 
-ScoringSettings = SoftmaxSettings
-"""Tagged by `kind`."""
+class FocalSettings(Section):
+    """A sigmoid for every class, with the focal loss (Lin et al. 2017)."""
+
+    kind: Literal["focal"] = "focal"
+    """What a logit means."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Weight of the true class; the other classes have 1 - `alpha`."""
+    gamma: NonNegativeFloat = 2.0
+    """How much less a query counts the surer and righter it is."""
+    prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Probability of every class before training, whatever their number."""
+    detections: PositiveInt = 100
+    """Most detections of an image, of which one query may give several, of different classes."""
+
+
+ScoringSettings = Annotated[
+    SoftmaxSettings | FocalSettings, Field(discriminator="kind"), kind_unless_given("softmax")
+]
 
 
 class MatchingSettings(Section):

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from detrkit.errors import DetrkitError
 
@@ -37,11 +38,13 @@ def read_section(kind: type[SectionT], tree: Mapping[str, object], source: str) 
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
-        where = ".".join(str(part) for part in first["loc"]) + value
-        raise DetrkitError(": ".join(filter(None, (source, where, reason))) + ".") from None
+        sentence = _explain(error.errors(include_url=False)[0], kind)
+        raise DetrkitError(f"{source}: {sentence}.") from None
+
+
+def kind_unless_given(kind: str) -> BeforeValidator:
+    """For a choice of sections told apart by ``kind``: which one settings mean that do not name it."""
+    return BeforeValidator(lambda value: {"kind": kind} | value if isinstance(value, dict) else value)
 
 
 def setting_names(kind: type[Section], prefix: str = "") -> list[str]:
@@ -80,6 +83,31 @@ def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def _explain(error: ErrorDetails, kind: type[Section]) -> str:
+    where, reason, value = _without_tags(error["loc"], kind), error["msg"], error["input"]
+    if error["type"] == "union_tag_invalid":
+        where, value = f"{where}.kind", error.get("ctx", {})["tag"]
+        reason = f"Input should be one of {error.get('ctx', {})['expected_tags']}"
+    elif error["type"] == "extra_forbidden":
+        reason = "this is a setting of another kind, so set that too"
+    shown = "" if isinstance(value, dict | Section) else f" = {value!r}"
+    return ": ".join(filter(None, (where + shown, reason.removeprefix("Value error, "))))
+
+
+def _without_tags(place: tuple[int | str, ...], kind: Any) -> str:
+    """The dotted name of a place, without what pydantic puts there for the chosen one of several sections."""
+    words: list[str] = []
+    choices = (kind,)
+    for part in place:
+        if len(choices) > 1:
+            choices = tuple(choice for choice in choices if choice.model_fields["kind"].default == part)
+            continue
+        words.append(str(part))
+        field = choices[0].model_fields.get(str(part)) if choices else None
+        choices = tuple(filter(_is_section, _choices(field.annotation))) if field else ()
+    return ".".join(words)
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

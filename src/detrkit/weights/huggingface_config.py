@@ -16,7 +16,9 @@ from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.model import BackboneSettings
+from detrkit.settings.objective import SoftmaxSettings
 from detrkit.weights.coco import COCO_91
+from detrkit.weights.rename import require_detr_alone
 
 logger = logging.getLogger(__name__)
 
@@ -179,17 +181,7 @@ def to_categories(config: Json, source: Path) -> tuple[Category, ...]:
 
 def require_expressible(experiment: Experiment, source: Path) -> None:
     """Refuse a detector that transformers has no network for."""
-    model = experiment.model
-    for name, found, wanted in (
-        ("model.decoder.kind", model.decoder.kind, "plain"),
-        ("scoring.kind", experiment.scoring.kind, "softmax"),
-        ("model.backbone.norm", model.backbone.norm, "frozen"),
-        ("model.transformer.pre_norm", model.transformer.pre_norm, False),
-    ):
-        if found != wanted:
-            raise DetrkitError(
-                f"{source} cannot be written: transformers' DETR has {name} {wanted} only, not {found}."
-            )
+    require_detr_alone(experiment, source, "transformers' DETR", {"model.transformer.pre_norm": False})
 
 
 def to_config(experiment: Experiment, categories: tuple[Category, ...], dtype: str) -> Json:
@@ -346,4 +338,5 @@ def _loss_config(experiment: Experiment) -> Json:
             ", ".join(f"{name} {value}" for name, value in lost.items()),
         )
     whole = {name: int(value) for name, value in weights.items() if name not in lost}
+    assert isinstance(experiment.scoring, SoftmaxSettings)
     return whole | {"eos_coefficient": experiment.scoring.no_object}

@@ -7,6 +7,9 @@ detector wants, writing for every tensor that it has; so one table serves both, 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -36,6 +39,16 @@ Layout = Callable[[str], Place]
 Rules = Sequence[tuple[str, str]]
 """Patterns of whole names, and what to make of them."""
 
+_OF_DETR: dict[str, object] = {
+    "model.backbone.norm": "frozen",
+    "model.backbone.levels": ("layer4",),
+    "model.transformer.activation": "relu",
+    "model.encoder.temperature": 10_000,
+    "model.encoder.modulate_position": False,
+    "model.decoder.kind": "plain",
+    "scoring.kind": "softmax",
+}
+"""The settings that DETR leaves no choice in."""
 _PREFIX = "network."
 """A detector's state holds its network's under this."""
 
@@ -80,10 +93,20 @@ def from_stored(stored: Stored, layout: Layout) -> dict[str, Tensor]:
     return {name: _join(found[part] for part in sorted(found)) for name, found in parts.items()}
 
 
+def require_detr_alone(
+    experiment: Experiment, path: Path, whose: str, also: Mapping[str, object] | None = None
+) -> None:
+    """Refuse to write a detector to ``path`` if it differs from DETR in more than sizes."""
+    dumped = experiment.model_dump()
+    for name, wanted in (_OF_DETR | dict(also or {})).items():
+        found = reduce(getitem, name.split("."), dumped)
+        if found != wanted:
+            raise DetrkitError(f"{path} cannot be written: {whose} has {name} {wanted} only, not {found}.")
+
+
 def _network_on_meta(experiment: Experiment, num_classes: int) -> dict[str, Tensor]:
     with torch.device("meta"):
-        num_logits = build_scoring(experiment.scoring).num_logits(num_classes)
-        return build_detr(experiment.model, num_logits).state_dict()
+        return build_detr(experiment.model, build_scoring(experiment.scoring), num_classes).state_dict()
 
 
 def _cut(theirs: Mapping[str, Tensor], place: Place, wanted: Tensor, source: str) -> Tensor:

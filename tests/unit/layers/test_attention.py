@@ -19,7 +19,8 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
     return query, key, value
 
 
-ALLOWED = torch.arange(7) < torch.tensor([[7], [4], [1]])
+ALLOWED = torch.arange(7) < torch.tensor([[[7]], [[4]], [[1]]])
+ALLOWED_PER_QUERY = (torch.arange(7) <= torch.arange(5)[:, None]).expand(3, -1, -1)
 
 
 def torch_twin(attention: Attention) -> nn.MultiheadAttention:
@@ -38,12 +39,14 @@ def with_random_biases(attention: Attention) -> Attention:
     return attention
 
 
-@pytest.mark.parametrize("allowed", [None, ALLOWED], ids=["all keys", "some keys"])
+@pytest.mark.parametrize(
+    "allowed", [None, ALLOWED, ALLOWED_PER_QUERY], ids=["all keys", "some keys", "some keys per query"]
+)
 def test_equals_torchs_attention(inputs: tuple[Tensor, Tensor, Tensor], allowed: Tensor | None) -> None:
     torch.manual_seed(0)
     attention = with_random_biases(Attention(WIDTH, HEADS, dropout=0.5)).double().eval()
-    padding = None if allowed is None else ~allowed
-    expected, _ = torch_twin(attention)(*inputs, key_padding_mask=padding)
+    mask = None if allowed is None else ~allowed.expand(-1, 5, -1).repeat_interleave(HEADS, dim=0)
+    expected, _ = torch_twin(attention)(*inputs, attn_mask=mask)
     torch.testing.assert_close(attention(*inputs, allowed), expected, rtol=0, atol=1e-12)
 
 
@@ -54,7 +57,7 @@ def test_values_may_be_wider_than_queries_and_keys(inputs: tuple[Tensor, Tensor,
     for head in range(HEADS):
         narrow, wide = slice(2 * head, 2 * head + 2), slice(8 * head, 8 * head + 8)
         similarity = query[..., narrow] @ key[..., narrow].transpose(1, 2) / math.sqrt(2)
-        weights = similarity.masked_fill(~ALLOWED[:, None], -torch.inf).softmax(-1)
+        weights = similarity.masked_fill(~ALLOWED, -torch.inf).softmax(-1)
         torch.testing.assert_close(found[..., wide], weights @ value[..., wide], rtol=0, atol=1e-12)
 
 
@@ -64,7 +67,8 @@ def test_keys_that_are_not_allowed_have_no_influence_at_all(inputs: tuple[Tensor
     attention = Attention(WIDTH, HEADS, dropout=0.0)
     clean = attention(query, key, value, ALLOWED)
     junk = 1e4 * torch.randn_like(key)
-    spoiled_key, spoiled_value = (torch.where(ALLOWED[..., None], tokens, junk) for tokens in (key, value))
+    valid = ALLOWED.transpose(1, 2)
+    spoiled_key, spoiled_value = (torch.where(valid, tokens, junk) for tokens in (key, value))
     assert torch.equal(attention(query, spoiled_key, spoiled_value, ALLOWED), clean)
     assert not torch.allclose(attention(query, spoiled_key, spoiled_value), attention(query, key, value))
 

@@ -34,7 +34,7 @@ VALID = padded(6, 9, (6, 9), (4, 7), (1, 2), (6, 1))
 
 
 def test_sine_position_is_the_originals() -> None:
-    code = SinePosition(32)(VALID, torch.float64)
+    code = SinePosition(32, 1e4)(VALID, torch.float64)
     np.testing.assert_allclose(code.numpy(), original_sine(VALID.numpy(), 16), atol=1e-9)
 
 
@@ -43,7 +43,7 @@ def test_sine_position_in_lower_precision_is_the_rounded_code(dtype: torch.dtype
     # A map as wide as DC5's of an image of 1333 pixels. Whatever the precision that the code is asked
     # for, its values lie in [-1, 1], so that only their last bit may differ.
     valid = padded(50, 84, (50, 84), (37, 61))
-    code = SinePosition(32)(valid, dtype)
+    code = SinePosition(32, 1e4)(valid, dtype)
     assert code.dtype == dtype
     error = np.abs(code.double().numpy() - original_sine(valid.numpy(), 16))
     worst = error[valid.numpy()].max()
@@ -51,8 +51,10 @@ def test_sine_position_in_lower_precision_is_the_rounded_code(dtype: torch.dtype
 
 
 def test_padding_does_not_change_the_code_of_an_image() -> None:
-    alone = SinePosition(32)(padded(4, 7, (4, 7)), torch.float64)
-    torch.testing.assert_close(SinePosition(32)(VALID, torch.float64)[1, :4, :7], alone[0], rtol=0, atol=0)
+    alone = SinePosition(32, 1e4)(padded(4, 7, (4, 7)), torch.float64)
+    torch.testing.assert_close(
+        SinePosition(32, 1e4)(VALID, torch.float64)[1, :4, :7], alone[0], rtol=0, atol=0
+    )
 
 
 def test_sine_code_of_zero_alternates_between_0_and_1() -> None:

@@ -96,7 +96,7 @@ def test_a_cell_is_valid_where_its_first_pixel_is() -> None:
 def test_only_stages_beyond_the_frozen_ones_are_trained(frozen_stages: int) -> None:
     settings = BackboneSettings(name="resnet18", weights="none", frozen_stages=frozen_stages)
     with torch.device("meta"):
-        stages = Backbone(settings).stages()
+        stages = list(Backbone(settings).children())
     trained = [any(parameter.requires_grad for parameter in stage.parameters()) for stage in stages]
     assert trained == [number >= frozen_stages for number in range(5)]
 
@@ -110,15 +110,15 @@ def test_a_training_step_moves_nothing_of_frozen_stages() -> None:
     backbone = Backbone(
         BackboneSettings(name="resnet18", weights="none", norm="batch", frozen_stages=2)
     ).train()
-    before = [running_means(stage) for stage in backbone.stages()]
+    before = [running_means(stage) for stage in backbone.children()]
     (found,) = backbone(images((64, 32)))
     found.values.sum().backward()
     moved = [
         any(not torch.equal(*means) for means in zip(running_means(stage), old, strict=True))
-        for stage, old in zip(backbone.stages(), before, strict=True)
+        for stage, old in zip(backbone.children(), before, strict=True)
     ]
     assert moved == [False, False, True, True, True]
-    for number, stage in enumerate(backbone.stages()):
+    for number, stage in enumerate(backbone.children()):
         assert all((parameter.grad is None) == (number < 2) for parameter in stage.parameters())
 
 
@@ -153,8 +153,8 @@ def test_random_weights_are_normalised_in_groups_unless_told_otherwise(
 def test_evaluation_puts_every_stage_in_evaluation_and_training_only_the_trained() -> None:
     with torch.device("meta"):
         backbone = Backbone(BackboneSettings(name="resnet18", weights="none", frozen_stages=1))
-    assert [stage.training for stage in backbone.train().stages()] == [False, True, True, True, True]
-    assert not any(stage.training for stage in backbone.eval().stages())
+    assert [stage.training for stage in backbone.train().children()] == [False, True, True, True, True]
+    assert not any(stage.training for stage in backbone.eval().children())
 
 
 @pytest.fixture

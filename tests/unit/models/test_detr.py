@@ -4,6 +4,7 @@ from torch import Tensor
 
 from detrkit.models.contracts import FeatureMap
 from detrkit.models.detr import Detr, build_detr
+from detrkit.scoring import Softmax
 from detrkit.settings.experiment import recipe
 from detrkit.structures import DetrOutput, Images
 
@@ -23,7 +24,7 @@ LOGITS = 4
 @pytest.fixture(scope="module")
 def detr() -> Detr:
     torch.manual_seed(0)
-    return build_detr(recipe("detr_r50", OVERRIDES).model, LOGITS)
+    return build_detr(recipe("detr_r50", OVERRIDES).model, Softmax(0.1), LOGITS - 1)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,6 @@ def test_dropout_is_drawn_in_training_only(detr: Detr) -> None:
 )
 def test_trainable_parameters_are_as_many_as_published(name: str, published: int) -> None:
     with torch.device("meta"):
-        network = build_detr(recipe(name).model, 91 + 1)
+        network = build_detr(recipe(name).model, Softmax(0.1), 91)
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert sum(parameter.numel() for parameter in trainable) == published

@@ -37,7 +37,7 @@ def test_levels_are_projected_and_laid_one_after_the_other_row_by_row() -> None:
     start = 0
     for project, level in zip(built.project, levels, strict=True):
         weight, bias = project.weight[:, :, 0, 0], project.bias
-        sine = SinePosition(WIDTH)(level.valid, torch.float32)
+        sine = SinePosition(WIDTH, 1e4)(level.valid, torch.float32)
         _, _, height, width = level.values.shape
         for row in range(height):
             for column in range(width):
@@ -53,7 +53,7 @@ def test_tokens_see_each_other_where_positions_steer_and_values_do_not_carry_the
     built, level = encoder(1, [8]), feature_map(8, 3, 4)
     tokens, position, valid = encoder(0, [8])([level])
     (layer,) = built.layers
-    seen = layer.attention(tokens + position, tokens + position, tokens, valid)
+    seen = layer.attention(tokens + position, tokens + position, tokens, valid[:, None])
     tokens = layer.after_attention.norm(tokens + seen)
     tokens = layer.after_feedforward.norm(tokens + layer.feedforward(tokens))
     torch.testing.assert_close(built([level]).tokens, tokens, rtol=0, atol=1e-5)
@@ -65,7 +65,7 @@ def test_with_pre_norm_branches_see_normalised_tokens_and_the_memory_is_normalis
     projected = built.project[0](level.values).flatten(2).transpose(1, 2)
     _, position, valid = encoder(0, [8])([level])
     seen = layer.after_attention.norm(projected)
-    tokens = projected + layer.attention(seen + position, seen + position, seen, valid)
+    tokens = projected + layer.attention(seen + position, seen + position, seen, valid[:, None])
     tokens = tokens + layer.feedforward(layer.after_feedforward.norm(tokens))
     torch.testing.assert_close(built([level]).tokens, built.norm(tokens), rtol=0, atol=1e-5)
     assert isinstance(built.norm, nn.LayerNorm)

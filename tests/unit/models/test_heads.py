@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detrkit.models.heads import Heads
 
@@ -12,7 +12,7 @@ def hidden() -> Tensor:
 
 def heads() -> Heads:
     torch.manual_seed(0)
-    return Heads(16, 6)
+    return Heads(16, nn.Linear(16, 6))
 
 
 def by_hand(built: Heads, reference: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:

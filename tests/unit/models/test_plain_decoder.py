@@ -4,15 +4,24 @@ from torch import Tensor, nn
 
 from detrkit.models.contracts import Memory
 from detrkit.models.decoders.plain import PlainDecoder
+from detrkit.models.heads import Heads
 from detrkit.settings.model import PlainDecoderSettings, TransformerSettings
 
 WIDTH, QUERIES, LOGITS = 32, 5, 4
 
 
+def heads(width: int) -> Heads:
+    return Heads(width, nn.Linear(width, LOGITS))
+
+
 def decoder(layers: int, pre_norm: bool = False) -> PlainDecoder:
     torch.manual_seed(0)
     transformer = TransformerSettings(width=WIDTH, heads=4, feedforward=48, pre_norm=pre_norm)
-    built = PlainDecoder(PlainDecoderSettings(layers=layers, queries=QUERIES), transformer, LOGITS)
+    built = PlainDecoder(
+        PlainDecoderSettings(layers=layers, queries=QUERIES),
+        transformer,
+        heads(WIDTH),
+    )
     for name, parameter in built.named_parameters():
         if "norm" in name:
             nn.init.normal_(parameter, mean=0.5, std=0.3)
@@ -33,7 +42,7 @@ def post_norm_layers(built: PlainDecoder, seen: Memory) -> list[Tensor]:
         placed = hidden + queries
         hidden = layer.after_self_attention.norm(hidden + layer.self_attention(placed, placed, hidden))
         keys = seen.tokens + seen.position
-        looked = layer.cross_attention(hidden + queries, keys, seen.tokens, seen.valid)
+        looked = layer.cross_attention(hidden + queries, keys, seen.tokens, seen.valid[:, None])
         hidden = layer.after_cross_attention.norm(hidden + looked)
         hidden = layer.after_feedforward.norm(hidden + layer.feedforward(hidden))
         states.append(hidden)
@@ -49,7 +58,7 @@ def pre_norm_layers(built: PlainDecoder, seen: Memory) -> list[Tensor]:
         hidden = hidden + layer.self_attention(calm + queries, calm + queries, calm)
         calm = layer.after_cross_attention.norm(hidden)
         keys = seen.tokens + seen.position
-        hidden = hidden + layer.cross_attention(calm + queries, keys, seen.tokens, seen.valid)
+        hidden = hidden + layer.cross_attention(calm + queries, keys, seen.tokens, seen.valid[:, None])
         hidden = hidden + layer.feedforward(layer.after_feedforward.norm(hidden))
         states.append(hidden)
     return states
@@ -71,7 +80,7 @@ def test_every_layers_normalised_state_goes_through_the_same_heads(pre_norm: boo
 
 def test_queries_start_as_unit_normals() -> None:
     torch.manual_seed(0)
-    built = PlainDecoder(PlainDecoderSettings(layers=1, queries=100), TransformerSettings(), LOGITS)
+    built = PlainDecoder(PlainDecoderSettings(layers=1, queries=100), TransformerSettings(), heads(256))
     assert built.queries.shape == (built.num_queries, 256) == (100, 256)
     assert built.queries.mean().item() == pytest.approx(0, abs=0.03)
     assert built.queries.std().item() == pytest.approx(1, abs=0.03)

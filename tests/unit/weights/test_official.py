@@ -199,7 +199,7 @@ def test_a_damaged_file_is_told_in_a_sentence(tmp_path: Path, content: bytes) ->
 
 
 def test_group_norm_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(DetrkitError, match=r"frozen BatchNorm only, not model\.backbone\.norm group"):
+    with pytest.raises(DetrkitError, match=r"the original has model\.backbone\.norm frozen only, not group"):
         official.write(tmp_path / "x.pth", build({"model.backbone.weights": "none"}))
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ class PlainDecoder(nn.Module):
     """Every layer lets the queries see each other, then the memory; all layers share the heads."""
 
     def __init__(
-        self, settings: PlainDecoderSettings, transformer: TransformerSettings, num_logits: int
+        self, settings: PlainDecoderSettings, transformer: TransformerSettings, heads: Heads
     ) -> None:
         super().__init__()
         width = transformer.width
@@ -24,7 +24,7 @@ class PlainDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(settings.queries, width))
         self.layers = nn.ModuleList(PlainDecoderLayer(transformer) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
-        self.heads = Heads(width, num_logits)
+        self.heads = heads
 
     def forward(self, memory: Memory, objects: list[Objects] | None = None) -> DetrOutput:
         """The answers of all layers; the true ``objects`` are not used."""
@@ -45,7 +45,7 @@ class PlainDecoderLayer(nn.Module):
         width, heads, dropout = transformer.width, transformer.heads, transformer.dropout
         self.self_attention = Attention(width, heads, dropout)
         self.cross_attention = Attention(width, heads, dropout)
-        self.feedforward = FeedForward(width, transformer.feedforward, dropout)
+        self.feedforward = FeedForward(width, transformer.feedforward, dropout, transformer.activation)
         self.after_self_attention = Residual(width, dropout, transformer.pre_norm)
         self.after_cross_attention = Residual(width, dropout, transformer.pre_norm)
         self.after_feedforward = Residual(width, dropout, transformer.pre_norm)
@@ -61,7 +61,7 @@ class PlainDecoderLayer(nn.Module):
 
         def look_at_image(hidden: Tensor) -> Tensor:
             keys = memory.tokens + memory.position
-            return self.cross_attention(hidden + queries, keys, memory.tokens, memory.valid)
+            return self.cross_attention(hidden + queries, keys, memory.tokens, memory.valid[:, None])
 
         hidden = self.after_self_attention(hidden, consult_each_other)
         hidden = self.after_cross_attention(hidden, look_at_image)

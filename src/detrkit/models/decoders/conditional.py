@@ -1,0 +1,150 @@
+"""Conditional DETR's decoder (Meng et al. 2021, "Conditional DETR for Fast Training Convergence").
+
+A query of DETR must find the place to look at and recognise what is there with one dot product. Here the
+two are apart: what a query holds is compared with what a token holds, and where the query looks, around a
+reference point of its own, with where the token lies.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from detrkit.layers.attention import attend
+from detrkit.layers.feedforward import FeedForward, Residual, linear, perceptron
+from detrkit.layers.position import box_code
+from detrkit.models.contracts import Memory
+from detrkit.models.heads import Heads
+from detrkit.settings.model import ConditionalDecoderSettings, TransformerSettings
+from detrkit.structures import DetrOutput, Objects
+
+
+class ConditionalDecoder(nn.Module):
+    """Learned object queries, each of which looks around a reference point that follows from it."""
+
+    def __init__(
+        self, settings: ConditionalDecoderSettings, transformer: TransformerSettings, heads: Heads
+    ) -> None:
+        super().__init__()
+        width = transformer.width
+        self.num_queries = settings.queries
+        self.queries = nn.Parameter(torch.randn(settings.queries, width))
+        self.reference_point = perceptron(width, width, 2)
+        self.modulate = perceptron(width, width, width)
+        self.layers = nn.ModuleList(
+            ConditionalDecoderLayer(transformer, first=number == 0) for number in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.heads = heads
+        heads.start_at_reference()
+
+    def forward(self, memory: Memory, objects: list[Objects] | None = None) -> DetrOutput:
+        """The answers of all layers; the true ``objects`` are not used."""
+        queries = self.queries.expand(memory.tokens.shape[0], -1, -1)
+        reference = self.reference_point(queries)
+        code = box_code(reference.sigmoid(), queries.shape[-1])
+        hidden = torch.zeros_like(queries)
+        states = []
+        for number, layer in enumerate(self.layers):
+            gaze = code * self.modulate(hidden) if number else code
+            hidden = layer(hidden, queries, gaze, memory)
+            states.append(self.norm(hidden))
+        return DetrOutput(*self.heads(torch.stack(states), F.pad(reference, (0, 2))[None]))
+
+
+class ConditionalDecoderLayer(nn.Module):
+    """A layer of decoders whose queries have a place, shared by Conditional DETR and DAB-DETR."""
+
+    def __init__(self, transformer: TransformerSettings, first: bool) -> None:
+        super().__init__()
+        width, heads, dropout = transformer.width, transformer.heads, transformer.dropout
+        self.self_attention = PlacedSelfAttention(width, heads, dropout)
+        self.cross_attention = ConditionalCrossAttention(width, heads, dropout, first)
+        self.feedforward = FeedForward(width, transformer.feedforward, dropout, transformer.activation)
+        self.after_self_attention = Residual(width, dropout, transformer.pre_norm)
+        self.after_cross_attention = Residual(width, dropout, transformer.pre_norm)
+        self.after_feedforward = Residual(width, dropout, transformer.pre_norm)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B Q D"],
+        place: Float[Tensor, "B Q D"],
+        gaze: Float[Tensor, "B Q D"],
+        memory: Memory,
+        allowed: Bool[Tensor, "B Q Q"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """The hidden states of the queries after this layer.
+
+        ``place`` says which query this is, ``gaze`` where in the image it looks, in the terms of
+        ``memory.position``. Queries see the other queries that are ``allowed``; None allows all.
+        """
+        hidden = self.after_self_attention(hidden, lambda tokens: self.self_attention(tokens, place, allowed))
+        hidden = self.after_cross_attention(
+            hidden, lambda tokens: self.cross_attention(tokens, place, gaze, memory)
+        )
+        return self.after_feedforward(hidden, self.feedforward)
+
+
+class PlacedSelfAttention(nn.Module):
+    """Attention among the queries, with projections of their own for content and place."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query, self.query_place = linear(width, width), linear(width, width)
+        self.key, self.key_place = linear(width, width), linear(width, width)
+        self.value, self.output = linear(width, width), linear(width, width)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B Q D"],
+        place: Float[Tensor, "B Q D"],
+        allowed: Bool[Tensor, "B Q Q"] | None,
+    ) -> Float[Tensor, "B Q D"]:
+        """What each query gathers from the ``allowed`` others."""
+        query = self.query(hidden) + self.query_place(place)
+        key = self.key(hidden) + self.key_place(place)
+        dropout = self.dropout if self.training else 0.0
+        return self.output(attend(query, key, self.value(hidden), self.heads, allowed, dropout))
+
+
+class ConditionalCrossAttention(nn.Module):
+    """Attention to the memory whose every head weighs content in one half and place in the other.
+
+    In the ``first`` layer, where the queries hold nothing yet, their place counts as content too.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, first: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query, self.query_gaze = linear(width, width), linear(width, width)
+        self.query_place = linear(width, width) if first else None
+        self.key, self.key_position = linear(width, width), linear(width, width)
+        self.value, self.output = linear(width, width), linear(width, width)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B Q D"],
+        place: Float[Tensor, "B Q D"],
+        gaze: Float[Tensor, "B Q D"],
+        memory: Memory,
+    ) -> Float[Tensor, "B Q D"]:
+        """What each query gathers from the valid tokens."""
+        query, key = self.query(hidden), self.key(memory.tokens)
+        position = self.key_position(memory.position)
+        if self.query_place is not None:
+            query, key = query + self.query_place(place), key + position
+        query = self._side_by_side(query, self.query_gaze(gaze))
+        key = self._side_by_side(key, position)
+        dropout = self.dropout if self.training else 0.0
+        value = self.value(memory.tokens)
+        return self.output(attend(query, key, value, self.heads, memory.valid[:, None], dropout))
+
+    def _side_by_side(
+        self, content: Float[Tensor, "B S D"], place: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B S E"]:
+        """The two in every head's slice, ``E = 2 D``."""
+        halves = [part.unflatten(-1, (self.heads, -1)) for part in (content, place)]
+        return torch.cat(halves, dim=-1).flatten(2)
