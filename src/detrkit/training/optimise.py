@@ -20,6 +20,7 @@ def build_optimizer(detector: Detector, settings: OptimSettings) -> AdamW:
             if (trainable := [p for p in parameters if p.requires_grad])
         ],
         weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 
