@@ -22,6 +22,8 @@ from detrkit.settings.experiment import recipe
 from detrkit.structures import Images, ImageSize, Objects
 from detrkit.weights import huggingface
 from detrkit.weights.coco import COCO_91
+from detrkit.weights.huggingface_detr import DETR
+from detrkit.weights.huggingface_family import timm_layout
 from detrkit.weights.store import Stored
 
 transformers = pytest.importorskip("transformers")
@@ -348,7 +350,7 @@ def test_the_names_of_timm_are_the_published_ones() -> None:
         "decoder.layers.0.feedforward.3.weight": "model.decoder.layers.0.fc2.weight",
         "decoder.heads.boxes.4.bias": "bbox_predictor.layers.2.bias",
     }
-    assert {name: huggingface.timm_layout(name).name for name in published} == published
+    assert {name: timm_layout(DETR)(name).name for name in published} == published
 
 
 def test_half_precision_is_kept(tmp_path: Path) -> None:
@@ -424,7 +426,7 @@ def change_config(folder: Path, **changes: object) -> None:
     [
         ({"model_type": "yolos"}, "type 'yolos'.*'detr' only"),
         ({"architectures": ["DetrForSegmentation"]}, "DetrForSegmentation, but"),
-        ({"activation_function": "gelu"}, "activation_function gelu.*needs relu"),
+        ({"activation_function": "gelu"}, r"activation_function .gelu., but detrkit needs .relu.: take"),
         ({"decoder_attention_heads": 2}, "decoder_attention_heads 2.*needs 4"),
         ({"decoder_ffn_dim": 64}, "decoder_ffn_dim 64.*needs 48"),
         ({"num_channels": 1}, "num_channels 1"),

@@ -14,10 +14,10 @@ from detrkit.weights.coco import COCO_91
 from detrkit.weights.huggingface_config import (
     has_timm_backbone,
     to_categories,
-    to_config,
     to_data_settings,
-    to_settings,
 )
+from detrkit.weights.huggingface_detr import DETR, to_settings
+from detrkit.weights.huggingface_family import to_config
 
 SOURCE = Path("folder/config.json")
 NATIVE = {"model_type": "resnet", "depths": [3, 4, 23, 3], "out_features": ["stage4"]}
@@ -86,7 +86,7 @@ def test_an_empty_config_is_the_papers_detr() -> None:
 @pytest.mark.parametrize("name", ["detr_r50", "detr_r101_dc5"])
 def test_settings_survive(name: str) -> None:
     experiment = recipe(name, {"matching.l1": 4, "loss.giou": 3, "scoring.no_object": 0.2})
-    config = json.loads(json.dumps(to_config(experiment, COCO_91, "float32")))
+    config = json.loads(json.dumps(to_config(DETR, experiment, COCO_91, "float32")))
     found = experiment_of(config)
     for section in ("model", "matching", "loss", "scoring"):
         assert getattr(found, section) == getattr(experiment, section)
