@@ -385,12 +385,8 @@ def test_what_transformers_has_no_network_for(tmp_path: Path) -> None:
     for name, value in (("model__transformer__pre_norm", True), ("model__backbone__norm", "batch")):
         with pytest.raises(DetrkitError, match=name.replace("__", ".")):
             huggingface.write(tmp_path / "new", small_stored(**{name: value}))
-    stored = small_stored()
-    model = stored.experiment.model
-    decoder = model.decoder.model_copy(update={"kind": "anchor"})
-    changed = stored.experiment.model_copy(update={"model": model.model_copy(update={"decoder": decoder})})
-    with pytest.raises(DetrkitError, match=r"decoder.kind plain only, not anchor"):
-        huggingface.write(tmp_path / "new", stored._replace(experiment=changed))
+    with pytest.raises(DetrkitError, match=r"scoring.kind softmax only, not focal"):
+        huggingface.write(tmp_path / "new", small_stored(scoring__kind="focal"))
     assert not (tmp_path / "new").exists()
 
 
@@ -424,7 +420,7 @@ def change_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "yolos"}, "type 'yolos'.*'detr' only"),
+        ({"model_type": "yolos"}, "type 'yolos'.*'dab-detr' only"),
         ({"architectures": ["DetrForSegmentation"]}, "DetrForSegmentation, but"),
         ({"activation_function": "gelu"}, r"activation_function .gelu., but detrkit needs .relu.: take"),
         ({"decoder_attention_heads": 2}, "decoder_attention_heads 2.*needs 4"),

@@ -8,16 +8,26 @@ or those of transformers' own ``ResNetBackbone``. Each kind of detector has a mo
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
+import torch
 from torch import Tensor
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.experiment import Experiment, parse
+from detrkit.settings.experiment import parse
+from detrkit.settings.model import (
+    AnchorDecoderSettings,
+    ConditionalDecoderSettings,
+    DecoderSettings,
+    PlainDecoderSettings,
+)
 from detrkit.weights import huggingface_config, store
+from detrkit.weights.huggingface_conditional import CONDITIONAL_DETR
 from detrkit.weights.huggingface_config import Json
+from detrkit.weights.huggingface_dab import DAB_DETR, without_training_parts
 from detrkit.weights.huggingface_detr import DETR
 from detrkit.weights.huggingface_family import Family, native_layout, timm_layout, to_config
-from detrkit.weights.rename import from_stored, rename, to_stored
+from detrkit.weights.rename import Rules, from_stored, rename, to_stored
 from detrkit.weights.store import Stored
 
 CONFIG = "config.json"
@@ -57,8 +67,9 @@ def write(folder: Path, stored: Stored) -> None:
     Raises:
         DetrkitError: where transformers has no such detector, or ``folder`` is something else already.
     """
+    family = _family_for(stored.experiment.model.decoder)
+    stored = without_training_parts(stored)
     experiment, categories, tensors = stored
-    family = _family_for(experiment)
     family.require_expressible(experiment, folder)
     if folder.is_file() or ((folder / _WEIGHTS).exists() and not (folder / CONFIG).exists()):
         raise DetrkitError(f"{folder} is there and no folder of transformers: name another one.")
@@ -76,12 +87,16 @@ def write(folder: Path, stored: Stored) -> None:
 def _family_of(config: Json, source: Path) -> Family:
     """The kind of detector that a config.json is of."""
     match config.get("model_type"):
-        case "detr":
+        case DETR.model_type:
             family = DETR
+        case CONDITIONAL_DETR.model_type:
+            family = CONDITIONAL_DETR
+        case DAB_DETR.model_type:
+            family = DAB_DETR
         case other:
             raise DetrkitError(
                 f"{source} is of a model of type '{other}', but of transformers' models detrkit reads "
-                "'detr' only."
+                f"'{DETR.model_type}', '{CONDITIONAL_DETR.model_type}' and '{DAB_DETR.model_type}' only."
             )
     architecture = (config.get("architectures") or [family.architecture])[0]
     if architecture != family.architecture:
@@ -91,9 +106,17 @@ def _family_of(config: Json, source: Path) -> Family:
     return family
 
 
-def _family_for(experiment: Experiment) -> Family:
-    """The kind of detector there that has the decoder."""
-    return DETR
+def _family_for(decoder: DecoderSettings) -> Family:
+    """The kind of detector there that has such a decoder."""
+    match decoder:
+        case PlainDecoderSettings():
+            return DETR
+        case ConditionalDecoderSettings():
+            return CONDITIONAL_DETR
+        case AnchorDecoderSettings():
+            return DAB_DETR
+        case other:
+            assert_never(other)
 
 
 def _settings(folder: Path, config: Json, family: Family, overrides: Mapping[str, object]) -> Json:
@@ -119,7 +142,20 @@ def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, Tensor], dict
         raise DetrkitError(f"{folder} has a {CONFIG}, but no {_WEIGHTS}.")
     # Published files have the counts of batches, which a frozen BatchNorm has no use for.
     kept = {name: tensor for name, tensor in found.items() if not name.endswith("num_batches_tracked")}
-    return {rename(name, family.to_file): tensor for name, tensor in kept.items()}, metadata
+    return _rename_all(kept, family.to_file, folder), metadata
+
+
+def _rename_all(found: dict[str, Tensor], rules: Rules, folder: Path) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in found.items():
+        place = rename(name, rules)
+        if place in renamed and not torch.equal(renamed[place], tensor):
+            raise DetrkitError(
+                f"{folder} has two versions of '{place}', one as '{name}', but detrkit needs one: take a "
+                "model that was trained with tie_word_embeddings true."
+            )
+        renamed[place] = tensor
+    return renamed
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ _TO_FILE: Rules = (
 )
 
 
-def to_settings(config: Json, source: Path) -> Json:
+def _to_settings(config: Json, source: Path) -> Json:
     """The settings that a config.json states; DetrkitError where it would be another network here."""
     config = _DEFAULTS | config
     huggingface_config.refuse_auxiliary_loss(config, source)
@@ -105,7 +105,7 @@ DETR = Family(
     names=_NAMES,
     timm=BACKBONE,
     to_file=_TO_FILE,
-    to_settings=to_settings,
+    to_settings=_to_settings,
     to_config=_to_config,
     require_expressible=_require_expressible,
 )
