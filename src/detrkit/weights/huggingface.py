@@ -68,11 +68,11 @@ def write(folder: Path, stored: Stored) -> None:
         DetrkitError: where transformers has no such detector, or ``folder`` is something else already.
     """
     family = _family_for(stored.experiment.model.decoder)
-    stored = without_training_parts(stored)
-    experiment, categories, tensors = stored
-    family.require_expressible(experiment, folder)
+    family.require_expressible(stored.experiment, folder)
     if folder.is_file() or ((folder / _WEIGHTS).exists() and not (folder / CONFIG).exists()):
         raise DetrkitError(f"{folder} is there and no folder of transformers: name another one.")
+    stored = without_training_parts(stored)
+    experiment, categories, tensors = stored
     folder.mkdir(parents=True, exist_ok=True)
     dtype = str(tensors["network.decoder.heads.classes.weight"].dtype).removeprefix("torch.")
     _write_json(folder / CONFIG, to_config(family, experiment, categories, dtype))
