@@ -22,6 +22,8 @@ from detrkit.settings.experiment import recipe
 from detrkit.structures import Images, ImageSize, Objects
 from detrkit.weights import huggingface
 from detrkit.weights.coco import COCO_91
+from detrkit.weights.huggingface_detr import DETR
+from detrkit.weights.huggingface_family import timm_layout
 from detrkit.weights.store import Stored
 
 transformers = pytest.importorskip("transformers")
@@ -348,7 +350,7 @@ def test_the_names_of_timm_are_the_published_ones() -> None:
         "decoder.layers.0.feedforward.3.weight": "model.decoder.layers.0.fc2.weight",
         "decoder.heads.boxes.4.bias": "bbox_predictor.layers.2.bias",
     }
-    assert {name: huggingface.timm_layout(name).name for name in published} == published
+    assert {name: timm_layout(DETR)(name).name for name in published} == published
 
 
 def test_half_precision_is_kept(tmp_path: Path) -> None:
@@ -383,12 +385,8 @@ def test_what_transformers_has_no_network_for(tmp_path: Path) -> None:
     for name, value in (("model__transformer__pre_norm", True), ("model__backbone__norm", "batch")):
         with pytest.raises(DetrkitError, match=name.replace("__", ".")):
             huggingface.write(tmp_path / "new", small_stored(**{name: value}))
-    stored = small_stored()
-    model = stored.experiment.model
-    decoder = model.decoder.model_copy(update={"kind": "anchor"})
-    changed = stored.experiment.model_copy(update={"model": model.model_copy(update={"decoder": decoder})})
-    with pytest.raises(DetrkitError, match=r"decoder.kind plain only, not anchor"):
-        huggingface.write(tmp_path / "new", stored._replace(experiment=changed))
+    with pytest.raises(DetrkitError, match=r"scoring.kind softmax only, not focal"):
+        huggingface.write(tmp_path / "new", small_stored(scoring__kind="focal"))
     assert not (tmp_path / "new").exists()
 
 
@@ -422,9 +420,9 @@ def change_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "yolos"}, "type 'yolos'.*'detr' only"),
+        ({"model_type": "yolos"}, "type 'yolos'.*'dab-detr' only"),
         ({"architectures": ["DetrForSegmentation"]}, "DetrForSegmentation, but"),
-        ({"activation_function": "gelu"}, "activation_function gelu.*needs relu"),
+        ({"activation_function": "gelu"}, r"activation_function .gelu., but detrkit needs .relu.: take"),
         ({"decoder_attention_heads": 2}, "decoder_attention_heads 2.*needs 4"),
         ({"decoder_ffn_dim": 64}, "decoder_ffn_dim 64.*needs 48"),
         ({"num_channels": 1}, "num_channels 1"),

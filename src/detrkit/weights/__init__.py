@@ -1,1 +1,1 @@
-"""Weights on disk: our own file and, to come, those of others."""
+"""Weights on disk: our own file, and those of others."""

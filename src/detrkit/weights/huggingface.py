@@ -1,22 +1,33 @@
-"""Folders of transformers' ``DetrForObjectDetection``, read and written without transformers.
+"""Folders of transformers' detectors, read and written without transformers.
 
 Such a folder holds ``config.json``, ``model.safetensors`` (or shards of it) and mostly
 ``preprocessor_config.json``. Its ResNet has timm's names, as in the published ``facebook/detr-resnet-50``,
-or those of transformers' own ``ResNetBackbone``. Files have the names of version 4 of transformers:
-version 5 renames what it reads, and renames it back where it saves.
+or those of transformers' own ``ResNetBackbone``. Each kind of detector has a module of its own.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
+import torch
 from torch import Tensor
 
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import parse
+from detrkit.settings.model import (
+    AnchorDecoderSettings,
+    ConditionalDecoderSettings,
+    DecoderSettings,
+    PlainDecoderSettings,
+)
 from detrkit.weights import huggingface_config, store
+from detrkit.weights.huggingface_conditional import CONDITIONAL_DETR
 from detrkit.weights.huggingface_config import Json
-from detrkit.weights.rename import Place, Rules, from_stored, rename, to_stored
+from detrkit.weights.huggingface_dab import DAB_DETR, without_training_parts
+from detrkit.weights.huggingface_detr import DETR
+from detrkit.weights.huggingface_family import Family, native_layout, timm_layout, to_config
+from detrkit.weights.rename import Rules, from_stored, rename, to_stored
 from detrkit.weights.store import Stored
 
 CONFIG = "config.json"
@@ -24,68 +35,6 @@ CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"
 _WEIGHTS = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
-
-_BACKBONE = "model.backbone.conv_encoder.model"
-
-
-def _attention_rules() -> Iterator[tuple[str, str]]:
-    projections = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
-    for ours, theirs in projections.items():
-        yield rf"(.*)\.(?:self_)?attention\.{ours}\.(.*)", rf"model.\1.self_attn.{theirs}.\2"
-        yield rf"(.*)\.cross_attention\.{ours}\.(.*)", rf"model.\1.encoder_attn.{theirs}.\2"
-
-
-def _native_rules() -> Iterator[tuple[str, str]]:
-    yield r"backbone\.stem\.conv1\.(.*)", rf"{_BACKBONE}.embedder.embedder.convolution.\1"
-    yield r"backbone\.stem\.bn1\.(.*)", rf"{_BACKBONE}.embedder.embedder.normalization.\1"
-    for stage in range(4):
-        block, place = rf"backbone\.layer{stage + 1}\.(\d+)", rf"{_BACKBONE}.encoder.stages.{stage}.layers.\1"
-        yield rf"{block}\.downsample\.0\.(.*)", rf"{place}.shortcut.convolution.\2"
-        yield rf"{block}\.downsample\.1\.(.*)", rf"{place}.shortcut.normalization.\2"
-        for conv in range(3):
-            yield rf"{block}\.conv{conv + 1}\.(.*)", rf"{place}.layer.{conv}.convolution.\2"
-            yield rf"{block}\.bn{conv + 1}\.(.*)", rf"{place}.layer.{conv}.normalization.\2"
-
-
-_TRANSFORMER: Rules = (
-    (r"encoder\.project\.0\.(.*)", r"model.input_projection.\1"),
-    (r"encoder\.position\.rows", r"model.position_embedding.row_embeddings.weight"),
-    (r"encoder\.position\.columns", r"model.position_embedding.column_embeddings.weight"),
-    (r"decoder\.queries", r"model.query_position_embeddings.weight"),
-    (r"decoder\.norm\.(.*)", r"model.decoder.layernorm.\1"),
-    (r"decoder\.heads\.classes\.(.*)", r"class_labels_classifier.\1"),
-    (r"decoder\.heads\.boxes\.0\.(.*)", r"bbox_predictor.layers.0.\1"),
-    (r"decoder\.heads\.boxes\.2\.(.*)", r"bbox_predictor.layers.1.\1"),
-    (r"decoder\.heads\.boxes\.4\.(.*)", r"bbox_predictor.layers.2.\1"),
-    (r"(.*)\.feedforward\.0\.(.*)", r"model.\1.fc1.\2"),
-    (r"(.*)\.feedforward\.3\.(.*)", r"model.\1.fc2.\2"),
-    (r"(.*)\.after_(?:self_)?attention\.norm\.(.*)", r"model.\1.self_attn_layer_norm.\2"),
-    (r"(.*)\.after_cross_attention\.norm\.(.*)", r"model.\1.encoder_attn_layer_norm.\2"),
-    (r"(.*)\.after_feedforward\.norm\.(.*)", r"model.\1.final_layer_norm.\2"),
-    *_attention_rules(),
-)
-_TIMM: Rules = ((r"backbone\.(?:stem\.)?(.*)", rf"{_BACKBONE}.\1"), *_TRANSFORMER)
-_NATIVE: Rules = (*_native_rules(), *_TRANSFORMER)
-
-_TO_FILE: Rules = (
-    # what version 5 calls them in memory, and in files saved with save_original_format=False
-    (r"model\.backbone\.model\.(.*)", rf"{_BACKBONE}.\1"),
-    (r"(.*_attn)\.o_proj\.(.*)", r"\1.out_proj.\2"),
-    (r"(.*)\.mlp\.(fc[12])\.(.*)", r"\1.\2.\3"),
-    # the name in version 4 of the one thing that version 5 does not rename back
-    (r"model\.backbone\.position_embedding\.(.*)", r"model.position_embedding.\1"),
-    (r"(.*)", r"\1"),
-)
-
-
-def timm_layout(name: str) -> Place:
-    """Where the tensor ``name`` of a DETR network stands if the ResNet is timm's."""
-    return Place(rename(name, _TIMM))
-
-
-def native_layout(name: str) -> Place:
-    """Where the tensor ``name`` of a DETR network stands if the ResNet is transformers' own."""
-    return Place(rename(name, _NATIVE))
 
 
 def read(folder: Path, overrides: Mapping[str, object] | None = None) -> Stored:
@@ -97,49 +46,88 @@ def read(folder: Path, overrides: Mapping[str, object] | None = None) -> Stored:
         DetrkitError: where a file is missing or damaged, or the model is none that detrkit has.
     """
     config = _read_json(folder / CONFIG)
-    huggingface_config.require_detr(config, folder / CONFIG)
+    family = _family_of(config, folder / CONFIG)
     timm = huggingface_config.has_timm_backbone(config, folder / CONFIG)
-    tensors, metadata = _read_tensors(folder)
+    tensors, metadata = _read_tensors(folder, family)
     if "detrkit" in metadata:
         experiment, categories = store.from_metadata(metadata, folder / _WEIGHTS, overrides)
     else:
-        experiment = parse(_settings(folder, config, overrides or {}), str(folder), overrides)
+        experiment = parse(_settings(folder, config, family, overrides or {}), str(folder), overrides)
         categories = huggingface_config.to_categories(config, folder / CONFIG)
-    return to_stored(tensors, timm_layout if timm else native_layout, experiment, categories, str(folder))
+    layout = timm_layout(family) if timm else native_layout(family)
+    return to_stored(tensors, layout, experiment, categories, str(folder))
 
 
 def write(folder: Path, stored: Stored) -> None:
-    """Write a DETR as a folder that transformers loads: without timm, unless it is dilated (DC5).
+    """Write a detector as a folder that transformers loads: without timm, unless it is dilated (DC5).
 
     Beside the tensors it notes settings and categories, for the way back. The tensors come last: a folder
     without them is no model.
 
     Raises:
-        DetrkitError: where transformers has no such DETR, or ``folder`` is something else already.
+        DetrkitError: where transformers has no such detector, or ``folder`` is something else already.
     """
-    experiment, categories, tensors = stored
-    huggingface_config.require_expressible(experiment, folder)
+    family = _family_for(stored.experiment.model.decoder)
+    family.require_expressible(stored.experiment, folder)
     if folder.is_file() or ((folder / _WEIGHTS).exists() and not (folder / CONFIG).exists()):
         raise DetrkitError(f"{folder} is there and no folder of transformers: name another one.")
+    stored = without_training_parts(stored)
+    experiment, categories, tensors = stored
     folder.mkdir(parents=True, exist_ok=True)
-    dtype = str(tensors["network.decoder.queries"].dtype).removeprefix("torch.")
-    _write_json(folder / CONFIG, huggingface_config.to_config(experiment, categories, dtype))
-    _write_json(folder / _PREPROCESSOR, huggingface_config.to_preprocessor(experiment.data))
-    layout = timm_layout if experiment.model.backbone.dilation else native_layout
+    dtype = str(tensors["network.decoder.heads.classes.weight"].dtype).removeprefix("torch.")
+    _write_json(folder / CONFIG, to_config(family, experiment, categories, dtype))
+    preprocessor = huggingface_config.to_preprocessor(experiment.data, family.image_processor)
+    _write_json(folder / _PREPROCESSOR, preprocessor)
+    layout = timm_layout(family) if experiment.model.backbone.dilation else native_layout(family)
     # Version 4 refuses a file that does not say that it is PyTorch's.
     metadata = store.to_metadata(experiment, categories) | {"format": "pt"}
     store.write_tensors(folder / _WEIGHTS, from_stored(stored, layout), metadata)
 
 
-def _settings(folder: Path, config: Json, overrides: Mapping[str, object]) -> Json:
-    tree = huggingface_config.to_settings(config, folder / CONFIG)
+def _family_of(config: Json, source: Path) -> Family:
+    """The kind of detector that a config.json is of."""
+    match config.get("model_type"):
+        case DETR.model_type:
+            family = DETR
+        case CONDITIONAL_DETR.model_type:
+            family = CONDITIONAL_DETR
+        case DAB_DETR.model_type:
+            family = DAB_DETR
+        case other:
+            raise DetrkitError(
+                f"{source} is of a model of type '{other}', but of transformers' models detrkit reads "
+                f"'{DETR.model_type}', '{CONDITIONAL_DETR.model_type}' and '{DAB_DETR.model_type}' only."
+            )
+    architecture = (config.get("architectures") or [family.architecture])[0]
+    if architecture != family.architecture:
+        raise DetrkitError(
+            f"{source} is of a {architecture}, but of its kind detrkit reads {family.architecture} only."
+        )
+    return family
+
+
+def _family_for(decoder: DecoderSettings) -> Family:
+    """The kind of detector there that has such a decoder."""
+    match decoder:
+        case PlainDecoderSettings():
+            return DETR
+        case ConditionalDecoderSettings():
+            return CONDITIONAL_DETR
+        case AnchorDecoderSettings():
+            return DAB_DETR
+        case other:
+            assert_never(other)
+
+
+def _settings(folder: Path, config: Json, family: Family, overrides: Mapping[str, object]) -> Json:
+    tree = family.to_settings(config, folder / CONFIG)
     path = folder / _PREPROCESSOR
     if path.exists():
         tree["data"] = huggingface_config.to_data_settings(_read_json(path), path, overrides)
     return tree
 
 
-def _read_tensors(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_tensors(folder: Path, family: Family) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors under the names that files have, metadata)."""
     if (folder / _WEIGHTS).exists():
         found, metadata = store.read_tensors(folder / _WEIGHTS)
@@ -154,7 +142,20 @@ def _read_tensors(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise DetrkitError(f"{folder} has a {CONFIG}, but no {_WEIGHTS}.")
     # Published files have the counts of batches, which a frozen BatchNorm has no use for.
     kept = {name: tensor for name, tensor in found.items() if not name.endswith("num_batches_tracked")}
-    return {rename(name, _TO_FILE): tensor for name, tensor in kept.items()}, metadata
+    return _rename_all(kept, family.to_file, folder), metadata
+
+
+def _rename_all(found: dict[str, Tensor], rules: Rules, folder: Path) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in found.items():
+        place = rename(name, rules)
+        if place in renamed and not torch.equal(renamed[place], tensor):
+            raise DetrkitError(
+                f"{folder} has two versions of '{place}', one as '{name}', but detrkit needs one: take a "
+                "model that was trained with tie_word_embeddings true."
+            )
+        renamed[place] = tensor
+    return renamed
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:

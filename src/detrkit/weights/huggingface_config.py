@@ -1,9 +1,10 @@
-"""The json files of a transformers DETR as settings and categories here, and back.
+"""The json files of transformers' detectors as settings and categories here, and back: what is common.
 
-``config.json`` is a ``DetrConfig`` and ``preprocessor_config.json`` a ``DetrImageProcessor``, both as trees
-of plain values. ``source`` is the file to name in errors.
+``config.json`` and ``preprocessor_config.json`` are trees of plain values here. ``source`` is the file to
+name in errors. What is particular to one kind of detector stands in that kind's module.
 """
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -15,20 +16,17 @@ from detrkit.data.collate import MEAN, STD
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.settings.experiment import Experiment
-from detrkit.settings.model import BackboneSettings
-from detrkit.settings.objective import SoftmaxSettings
+from detrkit.settings.model import BackboneSettings, ModelSettings
+from detrkit.settings.objective import FocalSettings
 from detrkit.weights.coco import COCO_91
-from detrkit.weights.rename import require_detr_alone
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 """An object of a json file."""
 
-_DEFAULTS: Json = {
+DEFAULTS: Json = {
     "num_channels": 3,
-    "num_queries": 100,
-    "d_model": 256,
     "encoder_layers": 6,
     "encoder_attention_heads": 8,
     "encoder_ffn_dim": 2048,
@@ -36,17 +34,21 @@ _DEFAULTS: Json = {
     "decoder_attention_heads": 8,
     "decoder_ffn_dim": 2048,
     "dropout": 0.1,
-    "activation_function": "relu",
-    "position_embedding_type": "sine",
     "auxiliary_loss": False,
-    "eos_coefficient": 0.1,
-    "class_cost": 1,
     "bbox_cost": 5,
     "giou_cost": 2,
     "bbox_loss_coefficient": 5,
     "giou_loss_coefficient": 2,
 }
-"""``DetrConfig``'s, for what a file leaves out."""
+"""What every kind takes for what a file leaves out."""
+
+FOCAL_DEFAULTS: Json = DEFAULTS | {
+    "num_queries": 300,
+    "class_cost": 2,
+    "cls_loss_coefficient": 2,
+    "focal_alpha": 0.25,
+}
+"""The same of the kinds in which every class has a sigmoid."""
 
 _RESNETS = {
     "resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
@@ -65,20 +67,11 @@ _PIXELS: Json = {
 }
 """What makes an image processor's pixels those of ``data.collate.normalise``."""
 
+_GAMMA = 2.0
+"""The focal loss's there, always."""
+
 _UNUSED = "N/A"
 """The published models' name for a label that no object has."""
-
-
-def require_detr(config: Json, source: Path) -> None:
-    """Refuse a config.json of anything but a ``DetrForObjectDetection``."""
-    if config.get("model_type") != "detr":
-        raise DetrkitError(
-            f"{source} is of a model of type '{config.get('model_type')}', but of transformers' models "
-            "detrkit reads 'detr' only."
-        )
-    kinds = config.get("architectures") or ["DetrForObjectDetection"]
-    if kinds != ["DetrForObjectDetection"]:
-        raise DetrkitError(f"{source} is of a {kinds[0]}, but detrkit reads DetrForObjectDetection only.")
 
 
 def has_timm_backbone(config: Json, source: Path) -> bool:
@@ -95,32 +88,19 @@ def has_timm_backbone(config: Json, source: Path) -> bool:
             raise DetrkitError(f"{source} has a backbone of type '{kind}', which is no ResNet.")
 
 
-def to_settings(config: Json, source: Path) -> Json:
-    """The settings that a config.json states.
-
-    Dropout is one number here and three there, of which ``dropout`` is taken.
-
-    Raises:
-        DetrkitError: where the same tensors would be another network here.
-    """
-    config = _DEFAULTS | config
-    _require_known(config, source)
+def transformer_settings(config: Json, width: object) -> Json:
+    """The settings of the layers. Dropout is one number here and three there: ``dropout`` is taken."""
     return {
-        "model": {
-            "backbone": _backbone_settings(config, source),
-            "transformer": {
-                "width": config["d_model"],
-                "heads": config["encoder_attention_heads"],
-                "feedforward": config["encoder_ffn_dim"],
-                "dropout": config["dropout"],
-            },
-            "encoder": {
-                "layers": config["encoder_layers"],
-                "position": config["position_embedding_type"],
-            },
-            "decoder": {"layers": config["decoder_layers"], "queries": config["num_queries"]},
-        },
-        "scoring": {"no_object": config["eos_coefficient"]},
+        "width": width,
+        "heads": config["encoder_attention_heads"],
+        "feedforward": config["encoder_ffn_dim"],
+        "dropout": config["dropout"],
+    }
+
+
+def objective_settings(config: Json) -> Json:
+    """The settings of matching and of the losses of boxes."""
+    return {
         "matching": {
             "classification": config["class_cost"],
             "l1": config["bbox_cost"],
@@ -128,6 +108,60 @@ def to_settings(config: Json, source: Path) -> Json:
         },
         "loss": {"l1": config["bbox_loss_coefficient"], "giou": config["giou_loss_coefficient"]},
     }
+
+
+def focal_settings(config: Json) -> Json:
+    """The settings of scoring, matching and losses where every class has a sigmoid."""
+    settings = objective_settings(config)
+    settings["loss"]["classification"] = config["cls_loss_coefficient"]
+    return settings | {"scoring": {"kind": "focal", "alpha": config["focal_alpha"]}}
+
+
+def require_values(config: Json, wanted: Json, source: Path) -> None:
+    """Refuse a config.json that says something else than the one thing that detrkit has."""
+    for name, value in wanted.items():
+        if config[name] != value:
+            raise DetrkitError(
+                f"{source} has {name} {_shown(config[name])}, but detrkit needs {_shown(value)}: take a "
+                "model that was trained so."
+            )
+
+
+def require_equal_layers(config: Json, source: Path) -> None:
+    """Refuse a decoder whose layers are of other sizes than the encoder's."""
+    for part in ("attention_heads", "ffn_dim"):
+        require_values(config, {f"decoder_{part}": config[f"encoder_{part}"]}, source)
+
+
+def refuse_auxiliary_loss(config: Json, source: Path) -> None:
+    """Refuse a config.json of those kinds for which ``auxiliary_loss`` changes the network."""
+    if config["auxiliary_loss"]:
+        raise DetrkitError(
+            f"{source} has auxiliary_loss true, with which transformers normalises the queries between "
+            "decoder layers, and detrkit, as the paper, does not: if the weights are of a training without "
+            "it, set it to false there."
+        )
+
+
+def backbone_settings(config: Json, source: Path) -> Json:
+    """The settings of the ResNet; DetrkitError where it is none that detrkit has."""
+    about = config.get("backbone_config") or config.get("backbone_kwargs") or {}
+    if _last(about, "out_features") not in (None, "stage4", "layer4") or (
+        _last(about, "out_indices") not in (None, 4, -1)
+    ):
+        raise DetrkitError(f"{source} takes features before the last stage of the ResNet.")
+    if not has_timm_backbone(config, source):
+        # transformers' own ResNet has no dilation, whatever the config.json says
+        return {"name": _resnet(about, source), "norm": "frozen"}
+    name = str(about.get("backbone") or config.get("backbone") or "resnet50")
+    stride = about.get("output_stride") if about else (16 if config.get("dilation") else 32)
+    known = re.fullmatch(r"(?:tv_)?(resnet\d+)(?:\..*)?", name)
+    if known is None or known[1] not in _RESNETS or stride not in (None, 16, 32):
+        raise DetrkitError(
+            f"{source} has timm's backbone '{name}' with output_stride {stride}, but detrkit has "
+            f"{', '.join(_RESNETS)} with 32 or 16."
+        )
+    return {"name": known[1], "norm": "frozen", "dilation": stride == 16}
 
 
 def to_data_settings(preprocessor: Json, source: Path, overrides: Mapping[str, object]) -> Json:
@@ -179,22 +213,29 @@ def to_categories(config: Json, source: Path) -> tuple[Category, ...]:
     )
 
 
-def require_expressible(experiment: Experiment, source: Path) -> None:
-    """Refuse a detector that transformers has no network for."""
-    require_detr_alone(experiment, source, "transformers' DETR", {"model.transformer.pre_norm": False})
-
-
-def to_config(experiment: Experiment, categories: tuple[Category, ...], dtype: str) -> Json:
-    """A config.json: of transformers' own ResNet, unless it is dilated, which only timm's can be."""
-    model = experiment.model
-    transformer = model.transformer
-    names = [category.name if category.used else _UNUSED for category in categories]
+def backbone_config(backbone: BackboneSettings) -> Json:
+    """The ResNet: transformers' own, or timm's if it is dilated."""
+    if backbone.dilation:
+        return {
+            "backbone": backbone.name,
+            "backbone_config": None,
+            "use_timm_backbone": True,
+            "use_pretrained_backbone": False,
+            "dilation": True,
+        }
     return {
-        "architectures": ["DetrForObjectDetection"],
-        "model_type": "detr",
-        "dtype": dtype,
-        **_backbone_config(model.backbone),
-        "d_model": transformer.width,
+        "backbone": None,
+        "backbone_config": _resnet_config(backbone.name) | {"out_features": ["stage4"]},
+        "use_timm_backbone": False,
+        "use_pretrained_backbone": False,
+        "dilation": False,
+    }
+
+
+def layers_config(model: ModelSettings) -> Json:
+    """The sizes of encoder and decoder, but for their width, and their dropout."""
+    transformer = model.transformer
+    return {
         "encoder_layers": model.encoder.layers,
         "encoder_attention_heads": transformer.heads,
         "encoder_ffn_dim": transformer.feedforward,
@@ -205,18 +246,56 @@ def to_config(experiment: Experiment, categories: tuple[Category, ...], dtype: s
         "dropout": transformer.dropout,
         "attention_dropout": transformer.dropout,
         "activation_dropout": transformer.dropout,
-        "position_embedding_type": model.encoder.position,
-        "auxiliary_loss": False,
-        **_loss_config(experiment),
+    }
+
+
+def objective_config(experiment: Experiment, classification: Mapping[str, float], unheld: Json) -> Json:
+    """The weights of training, which are whole numbers in transformers; a warning tells which are lost.
+
+    ``classification`` has those of the class loss by their names there; ``unheld`` are settings that a
+    config.json has no name for.
+    """
+    matching, loss = experiment.matching, experiment.loss
+    weights = {
+        "class_cost": matching.classification,
+        "bbox_cost": matching.l1,
+        "giou_cost": matching.giou,
+        "bbox_loss_coefficient": loss.l1,
+        "giou_loss_coefficient": loss.giou,
+        **classification,
+    }
+    whole = {name: int(value) for name, value in weights.items() if value.is_integer()}
+    lost = {name: value for name, value in weights.items() if name not in whole} | unheld
+    if lost:
+        logger.warning(
+            "transformers cannot hold %s and would train with its defaults; what it predicts is the same.",
+            ", ".join(f"{name} {value}" for name, value in lost.items()),
+        )
+    return whole
+
+
+def focal_config(experiment: Experiment) -> Json:
+    """The weights of training where every class has a sigmoid."""
+    scoring = experiment.scoring
+    assert isinstance(scoring, FocalSettings)
+    unheld = {"scoring.gamma": scoring.gamma} if scoring.gamma != _GAMMA else {}
+    weights = objective_config(experiment, {"cls_loss_coefficient": experiment.loss.classification}, unheld)
+    return weights | {"focal_alpha": scoring.alpha}
+
+
+def labels_config(categories: tuple[Category, ...]) -> Json:
+    """The names of the labels; those that no object has are "N/A"."""
+    names = [category.name if category.used else _UNUSED for category in categories]
+    return {
         "id2label": {str(label): name for label, name in enumerate(names)},
         "label2id": {name: label for label, name in enumerate(names)},
     }
 
 
-def to_preprocessor(data: DataSettings) -> Json:
+def to_preprocessor(data: DataSettings, image_processor: str) -> Json:
     """A preprocessor_config.json that resizes images as evaluation here does."""
     return {
-        "image_processor_type": "DetrImageProcessor",
+        "image_processor_type": image_processor,
         "format": "coco_detection",
         "do_resize": True,
         "size": {"shortest_edge": data.eval_short_side, "longest_edge": data.max_size},
@@ -224,43 +303,6 @@ def to_preprocessor(data: DataSettings) -> Json:
         **_PIXELS,
         "do_pad": True,
     }
-
-
-def _require_known(config: Json, source: Path) -> None:
-    if config["auxiliary_loss"]:
-        raise DetrkitError(
-            f"{source} has auxiliary_loss true, with which transformers normalises the queries between "
-            "decoder layers, and detrkit, as the paper, does not: if the weights are of a training without "
-            "it, set it to false there."
-        )
-    for name, wanted in (
-        ("activation_function", "relu"),
-        ("num_channels", 3),
-        ("decoder_attention_heads", config["encoder_attention_heads"]),
-        ("decoder_ffn_dim", config["encoder_ffn_dim"]),
-    ):
-        if config[name] != wanted:
-            raise DetrkitError(f"{source} has {name} {config[name]}, but detrkit needs {wanted}.")
-
-
-def _backbone_settings(config: Json, source: Path) -> Json:
-    about = config.get("backbone_config") or config.get("backbone_kwargs") or {}
-    if _last(about, "out_features") not in (None, "stage4", "layer4") or (
-        _last(about, "out_indices") not in (None, 4, -1)
-    ):
-        raise DetrkitError(f"{source} takes features before the last stage of the ResNet.")
-    if not has_timm_backbone(config, source):
-        # transformers' own ResNet has no dilation, whatever the config.json says
-        return {"name": _resnet(about, source), "norm": "frozen"}
-    name = str(about.get("backbone") or config.get("backbone") or "resnet50")
-    stride = about.get("output_stride") if about else (16 if config.get("dilation") else 32)
-    known = re.fullmatch(r"(?:tv_)?(resnet\d+)(?:\..*)?", name)
-    if known is None or known[1] not in _RESNETS or stride not in (None, 16, 32):
-        raise DetrkitError(
-            f"{source} has timm's backbone '{name}' with output_stride {stride}, but detrkit has "
-            f"{', '.join(_RESNETS)} with 32 or 16."
-        )
-    return {"name": known[1], "norm": "frozen", "dilation": stride == 16}
 
 
 def _last(about: Json, name: str) -> object:
@@ -301,42 +343,6 @@ def _sizes(shortest: int, longest: int) -> Json:
     return {"short_sides": smaller or [shortest], "eval_short_side": shortest, "max_size": longest}
 
 
-def _backbone_config(backbone: BackboneSettings) -> Json:
-    if backbone.dilation:
-        return {
-            "backbone": backbone.name,
-            "backbone_config": None,
-            "use_timm_backbone": True,
-            "use_pretrained_backbone": False,
-            "dilation": True,
-        }
-    return {
-        "backbone": None,
-        "backbone_config": _resnet_config(backbone.name) | {"out_features": ["stage4"]},
-        "use_timm_backbone": False,
-        "use_pretrained_backbone": False,
-        "dilation": False,
-    }
-
-
-def _loss_config(experiment: Experiment) -> Json:
-    """The weights of training, which are whole numbers in transformers."""
-    matching, loss = experiment.matching, experiment.loss
-    weights = {
-        "class_cost": matching.classification,
-        "bbox_cost": matching.l1,
-        "giou_cost": matching.giou,
-        "bbox_loss_coefficient": loss.l1,
-        "giou_loss_coefficient": loss.giou,
-    }
-    lost = {name: value for name, value in weights.items() if not value.is_integer()}
-    if loss.classification != 1:
-        lost["loss.classification"] = loss.classification
-    if lost:
-        logger.warning(
-            "transformers cannot hold %s and would train with its defaults; what it predicts is the same.",
-            ", ".join(f"{name} {value}" for name, value in lost.items()),
-        )
-    whole = {name: int(value) for name, value in weights.items() if name not in lost}
-    assert isinstance(experiment.scoring, SoftmaxSettings)
-    return whole | {"eos_coefficient": experiment.scoring.no_object}
+def _shown(value: object) -> str:
+    """A value as json has it."""
+    return json.dumps(value, ensure_ascii=False)

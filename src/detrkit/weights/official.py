@@ -19,7 +19,7 @@ from detrkit.catalog import Category
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.weights.coco import COCO_91
-from detrkit.weights.rename import Place, Rules, from_stored, rename, require_detr_alone, to_stored
+from detrkit.weights.rename import OF_DETR, Place, Rules, from_stored, rename, require_settings, to_stored
 from detrkit.weights.store import Stored, read_categories, replace
 
 RELEASES = {
@@ -97,7 +97,7 @@ def write(path: Path, stored: Stored) -> None:
 
     Beside ``model`` it holds ``detrkit``, a text with the settings and categories, for the way back.
     """
-    require_detr_alone(stored.experiment, path, "the original")
+    require_settings(stored.experiment, path, "the original", OF_DETR)
     about = {"experiment": stored.experiment.model_dump(mode="json"), "categories": stored.categories}
     temporary = path.with_name(f".{path.name}.tmp")
     torch.save({"model": from_stored(stored, layout), "detrkit": json.dumps(about)}, temporary)

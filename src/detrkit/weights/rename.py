@@ -39,9 +39,9 @@ Layout = Callable[[str], Place]
 Rules = Sequence[tuple[str, str]]
 """Patterns of whole names, and what to make of them."""
 
-_OF_DETR: dict[str, object] = {
+OF_DETR: dict[str, object] = {
     "model.backbone.norm": "frozen",
-    "model.backbone.levels": ("layer4",),
+    "model.backbone.levels": ["layer4"],
     "model.transformer.activation": "relu",
     "model.encoder.temperature": 10_000,
     "model.encoder.modulate_position": False,
@@ -93,15 +93,16 @@ def from_stored(stored: Stored, layout: Layout) -> dict[str, Tensor]:
     return {name: _join(found[part] for part in sorted(found)) for name, found in parts.items()}
 
 
-def require_detr_alone(
-    experiment: Experiment, path: Path, whose: str, also: Mapping[str, object] | None = None
-) -> None:
-    """Refuse to write a detector to ``path`` if it differs from DETR in more than sizes."""
-    dumped = experiment.model_dump()
-    for name, wanted in (_OF_DETR | dict(also or {})).items():
+def require_settings(experiment: Experiment, path: Path, whose: str, wanted: Mapping[str, object]) -> None:
+    """Refuse to write a detector to ``path`` if a setting is none of the one value that is known there."""
+    dumped = experiment.model_dump(mode="json")
+    for name, value in wanted.items():
         found = reduce(getitem, name.split("."), dumped)
-        if found != wanted:
-            raise DetrkitError(f"{path} cannot be written: {whose} has {name} {wanted} only, not {found}.")
+        if found != value:
+            raise DetrkitError(
+                f"{path} cannot be written: {whose} has {name} {value} only, not {found}; a .safetensors "
+                "file of detrkit's holds every detector."
+            )
 
 
 def _network_on_meta(experiment: Experiment, num_classes: int) -> dict[str, Tensor]:

@@ -38,18 +38,24 @@ def transfer(
 ) -> Transfer:
     """The state ``fresh`` of a new detector with what the ``source`` has for it put in.
 
-    A tensor of equal shape is copied. Of the class head, rows are copied by category name, and 'no
-    object' as itself; classes that the source lacks keep their fresh rows. Of the object queries, the
-    first ones are taken. All else stays fresh.
+    A tensor of equal shape is copied. Of the class head and of denoising's labels, rows are copied by
+    category name, and 'no object' as itself; classes that the source lacks keep their fresh rows. The
+    whole class head stays fresh if ``scoring.kind`` differs, since a logit then means something else. Of
+    the object queries and of the anchors, the first ones are taken. All else stays fresh.
 
     Raises:
         DetrkitError: where the backbones differ, so that their weights mean different things.
     """
     _require_same_backbone(source.experiment, experiment)
     tensors, rows = {}, []
+    there, here = source.experiment.scoring.kind, experiment.scoring.kind
     for name, tensor in fresh.items():
         old = source.tensors.get(name)
-        tensors[name], row = _fit(name, tensor, old, source.categories, categories)
+        if old is not None and ".heads.classes." in name and there != here:
+            reason = f"scoring.kind {there} there, {here} here"
+            tensors[name], row = tensor, Row(name, "fresh", tensor.numel(), reason)
+        else:
+            tensors[name], row = _fit(name, tensor, old, source.categories, categories)
         rows.append(row)
     unused = [name for name in source.tensors if name not in fresh]
     rows += [Row(name, "unused", source.tensors[name].numel(), "has no place here") for name in unused]
@@ -83,14 +89,19 @@ def _fit(
 ) -> tuple[Tensor, Row]:
     if old is None:
         return fresh, Row(name, "fresh", fresh.numel(), "the source has none")
-    if ".heads.classes." in name and old.shape[1:] == fresh.shape[1:]:
+    if _is_by_class(name) and old.shape[1:] == fresh.shape[1:]:
         return _class_rows(name, fresh, old, old_categories, categories)
     if old.shape == fresh.shape:
         return old.clone(), Row(name, "copied", fresh.numel())
-    if name.endswith("decoder.queries") and old.shape[1:] == fresh.shape[1:]:
+    if name.endswith(("decoder.queries", "decoder.anchors")) and old.shape[1:] == fresh.shape[1:]:
         return _first_rows(name, fresh, old)
     shapes = f"shape {tuple(old.shape)} there, {tuple(fresh.shape)} here"
     return fresh, Row(name, "fresh", fresh.numel(), shapes)
+
+
+def _is_by_class(name: str) -> bool:
+    """Whether every class has a row: of the class head, or of the labels that denoising starts from."""
+    return ".heads.classes." in name or ".denoising.labels." in name
 
 
 def _first_rows(name: str, fresh: Tensor, old: Tensor) -> tuple[Tensor, Row]:

@@ -23,6 +23,8 @@ SMALL = {
 HEAD = "network.decoder.heads.classes.weight"
 BIAS = "network.decoder.heads.classes.bias"
 QUERIES = "network.decoder.queries"
+ANCHORS = "network.decoder.anchors"
+ANCHOR = {"model.decoder.kind": "anchor", "model.decoder.denoising.groups": 1, "scoring.kind": "focal"}
 
 
 def build(names: list[str], seed: int, overrides: dict[str, object] | None = None) -> Stored:
@@ -88,6 +90,41 @@ def test_the_first_queries_are_taken(queries: int) -> None:
     assert torch.equal(found.tensors[QUERIES][:count], source.tensors[QUERIES][:count])
     assert torch.equal(found.tensors[QUERIES][count:], target.tensors[QUERIES][count:])
     assert what(found, QUERIES) == "adapted"
+
+
+@pytest.mark.parametrize("queries", [4, 15])
+def test_the_first_anchors_are_taken(queries: int) -> None:
+    source, target = build(["a"], 0, ANCHOR), build(["a"], 1, ANCHOR | {"model.decoder.queries": queries})
+    found = move(source, target)
+    count = min(9, queries)
+    assert torch.equal(found.tensors[ANCHORS][:count], source.tensors[ANCHORS][:count])
+    assert torch.equal(found.tensors[ANCHORS][count:], target.tensors[ANCHORS][count:])
+    assert Counter(row.what for row in found.rows) == {"copied": len(found.rows) - 1, "adapted": 1}
+
+
+def test_anchors_are_no_queries() -> None:
+    found = move(build(["a"], 0), build(["a"], 1, ANCHOR))
+    assert (what(found, ANCHORS), what(found, QUERIES)) == ("fresh", "unused")
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["a"]], ids=["another shape", "the same shape"])
+def test_the_class_head_stays_fresh_where_a_logit_means_something_else(names: list[str]) -> None:
+    """With 'no object', a softmax over one class has as many logits as two sigmoids."""
+    source, target = build(names, 0), build(["a", "b"], 1, {"scoring.kind": "focal"})
+    found = move(source, target)
+    for name in (HEAD, BIAS):
+        assert torch.equal(found.tensors[name], target.tensors[name])
+    told = {(row.what, row.reason) for row in found.rows if row.name in (HEAD, BIAS)}
+    assert told == {("fresh", "scoring.kind softmax there, focal here")}
+    assert Counter(row.what for row in found.rows) == {"copied": len(found.rows) - 2, "fresh": 2}
+
+
+def test_labels_of_denoising_follow_their_names() -> None:
+    labels = "network.decoder.denoising.labels.weight"
+    source, target = build(["dog", "cat"], 0, ANCHOR), build(["cat", "bird"], 1, ANCHOR)
+    found = move(source, target)
+    assert torch.equal(found.tensors[labels][0], source.tensors[labels][1])
+    assert torch.equal(found.tensors[labels][1], target.tensors[labels][1])
 
 
 def test_what_does_not_fit_stays_fresh_and_what_is_left_is_unused() -> None:
