@@ -142,11 +142,13 @@ class Focal(Scoring):
     ) -> Float[Tensor, " L"]:
         """The focal loss of every query and class, divided by the step's number of objects."""
         target = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
-        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        probability = logits.sigmoid()
-        miss = probability + target - 2 * probability * target  # 1 - p for the true class, p for the others
+        wrong = logits * (1 - 2 * target)
+        entropy = F.softplus(wrong)
+        # (1 - p) ** gamma of the true class, p ** gamma of the others: by the logarithm, since a power has
+        # no slope at 0, where float32 rounds the miss of a sure query, if gamma is below 1.
+        focus = (self.gamma * F.logsigmoid(wrong)).exp()
         weight = self.alpha * target + (1 - self.alpha) * (1 - target)
-        return (weight * miss**self.gamma * entropy).sum((1, 2, 3)) / max(totals.boxes, 1.0)
+        return (weight * focus * entropy).sum((1, 2, 3)) / max(totals.boxes, 1.0)
 
     def best(self, logits: Float[Tensor, "*B Q K"]) -> Int[Tensor, "*B Q"]:
         """The most probable class."""

@@ -10,7 +10,7 @@ def attend(
     key: Float[Tensor, "B S E"],
     value: Float[Tensor, "B S D"],
     heads: int,
-    allowed: Bool[Tensor, "B #Q S"] | None = None,
+    allowed: Bool[Tensor, "#B #Q S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B Q D"]:
     """What each query gathers from the values, in ``heads`` independent slices of the width.

@@ -11,7 +11,7 @@ from detrkit.settings.model import Activation
 
 
 def linear(width: int, out_width: int) -> nn.Linear:
-    """A linear layer with Xavier's initial weights, as DETR and its descendants draw all of theirs."""
+    """A linear layer with Xavier's initial weights, as DETR's descendants draw all of their transformers'."""
     layer = nn.Linear(width, out_width)
     nn.init.xavier_uniform_(layer.weight)
     return layer

@@ -91,9 +91,27 @@ def _explain(error: ErrorDetails, kind: type[Section]) -> str:
         where, value = f"{where}.kind", error.get("ctx", {})["tag"]
         reason = f"Input should be one of {error.get('ctx', {})['expected_tags']}"
     elif error["type"] == "extra_forbidden":
-        reason = "this is a setting of another kind, so set that too"
+        reason = _why_extra(where, kind, error["loc"])
     shown = "" if isinstance(value, dict | Section) else f" = {value!r}"
     return ": ".join(filter(None, (where + shown, reason.removeprefix("Value error, "))))
+
+
+def _why_extra(where: str, kind: type[Section], place: tuple[int | str, ...]) -> str:
+    *path, name = where.split(".")
+    sections: list[type[Section]] = [kind]
+    for word in path:
+        fields = [section.model_fields[word] for section in sections if word in section.model_fields]
+        sections = [
+            choice for field in fields for choice in _choices(field.annotation) if _is_section(choice)
+        ]
+    owners = [section.model_fields["kind"].default for section in sections if name in section.model_fields]
+    if not owners:
+        return "there is no such setting"
+    whose = " or ".join(repr(owner) for owner in owners)
+    # The name comes after what pydantic puts for the chosen one of several sections.
+    return (
+        f"only kind {whose} has this setting, but the kind is {place[-2]!r}: set that too, or leave this out"
+    )
 
 
 def _without_tags(place: tuple[int | str, ...], kind: Any) -> str:

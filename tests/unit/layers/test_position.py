@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers.models.dab_detr.modeling_dab_detr import encode_sinusoidal_position_embedding
 
 from detrkit.errors import DetrkitError
-from detrkit.layers.position import LearnedPosition, SinePosition, sine_code
+from detrkit.layers.position import LearnedPosition, SinePosition, box_code, sine_code
 
 
 def padded(height: int, width: int, *sizes: tuple[int, int]) -> Tensor:
@@ -96,3 +97,32 @@ def test_learned_position_refuses_a_map_beyond_its_table(size: tuple[int, int]) 
 
 def test_learned_position_reaches_to_50() -> None:
     assert LearnedPosition(8)(padded(50, 50, (50, 50)), torch.float32).shape == (1, 50, 50, 8)
+
+
+@pytest.mark.parametrize("coordinates", [2, 4], ids=["points", "boxes"])
+def test_box_code_is_that_of_transformers(coordinates: int) -> None:
+    places = torch.rand(3, 5, coordinates, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = encode_sinusoidal_position_embedding(places, num_pos_feats=16)
+    # Theirs takes its frequencies in float32.
+    torch.testing.assert_close(box_code(places, 32), expected.double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("coordinates", [2, 4], ids=["points", "boxes"])
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_box_code_has_a_gradient_at_the_borders_of_the_image(coordinates: int, edge: float) -> None:
+    places = torch.full((coordinates,), edge, requires_grad=True)
+    code = box_code(places, 8)
+    assert code.shape == (4 * coordinates,)
+    code[0::2].sum().backward()
+    assert places.grad is not None
+    # Of sin(2 pi x / 10000 ** (i / 4)) for i of 0 and 2.
+    slope = sum(2 * np.pi / period * np.cos(2 * np.pi * edge / period) for period in (1, 100))
+    np.testing.assert_allclose(places.grad.numpy(), np.full(coordinates, slope), rtol=1e-5)
+
+
+def test_the_code_of_a_point_is_that_of_the_cell_whose_far_corner_it_is() -> None:
+    height, width = 4, 7
+    cells = SinePosition(32, 1e4)(padded(6, 9, (height, width)), torch.float64)[0]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    points = torch.stack([(columns + 1) / width, (rows + 1) / height], dim=-1).double()
+    torch.testing.assert_close(box_code(points, 32), cells[:height, :width], rtol=0, atol=1e-5)

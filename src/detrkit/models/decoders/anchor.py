@@ -77,7 +77,7 @@ class AnchorDecoder(nn.Module):
         seen = reference = anchors
         states, references = [], []
         for number, layer in enumerate(self.layers):
-            if number:
+            if number:  # as in the original, the state that moves the anchor is not normalised once more
                 reference = seen + self.heads.offset(hidden)
                 seen = reference.detach()
             place, gaze = self._look(hidden, seen.sigmoid(), first=number == 0)

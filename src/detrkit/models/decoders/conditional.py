@@ -41,7 +41,10 @@ class ConditionalDecoder(nn.Module):
     def forward(self, memory: Memory, objects: list[Objects] | None = None) -> DetrOutput:
         """The answers of all layers; the true ``objects`` are not used."""
         queries = self.queries.expand(memory.tokens.shape[0], -1, -1)
-        reference = self.reference_point(queries)
+        with torch.autocast(
+            queries.device.type, enabled=False
+        ):  # as exact as the heads, whose boxes it moves
+            reference = self.reference_point(queries)
         code = box_code(reference.sigmoid(), queries.shape[-1])
         hidden = torch.zeros_like(queries)
         states = []
@@ -71,7 +74,7 @@ class ConditionalDecoderLayer(nn.Module):
         place: Float[Tensor, "B Q D"],
         gaze: Float[Tensor, "B Q D"],
         memory: Memory,
-        allowed: Bool[Tensor, "B Q Q"] | None = None,
+        allowed: Bool[Tensor, "#B Q Q"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
         """The hidden states of the queries after this layer.
 
@@ -95,12 +98,13 @@ class PlacedSelfAttention(nn.Module):
         self.query, self.query_place = linear(width, width), linear(width, width)
         self.key, self.key_place = linear(width, width), linear(width, width)
         self.value, self.output = linear(width, width), linear(width, width)
+        nn.init.zeros_(self.output.bias)
 
     def forward(
         self,
         hidden: Float[Tensor, "B Q D"],
         place: Float[Tensor, "B Q D"],
-        allowed: Bool[Tensor, "B Q Q"] | None,
+        allowed: Bool[Tensor, "#B Q Q"] | None,
     ) -> Float[Tensor, "B Q D"]:
         """What each query gathers from the ``allowed`` others."""
         query = self.query(hidden) + self.query_place(place)
@@ -123,6 +127,7 @@ class ConditionalCrossAttention(nn.Module):
         self.query_place = linear(width, width) if first else None
         self.key, self.key_position = linear(width, width), linear(width, width)
         self.value, self.output = linear(width, width), linear(width, width)
+        nn.init.zeros_(self.output.bias)
 
     def forward(
         self,

@@ -2,6 +2,9 @@
 
 Early in training the matching of queries and objects changes from step to step, so that a query is pulled
 about. A query that starts from a true object with some noise needs no matching: it learns to find back.
+
+The queries of the answer start from zeros, as without denoising. DN-DETR gives them an embedding of 'unknown'
+and both kinds a channel that tells them apart.
 """
 
 from typing import NamedTuple
@@ -74,7 +77,11 @@ class Denoising(nn.Module):
     def _noisy_boxes(
         self, boxes: Float[Tensor, "B T 4"], negative: Bool[Tensor, " T"]
     ) -> Float[Tensor, "B T 4"]:
-        """Every side moved by up to ``box_noise`` halves of the box's size, or by once to twice that."""
+        """Every side moved by up to ``box_noise`` halves of the box's size, or by once to twice that.
+
+        The box is then cut at the border of the image, but keeps a thousandth of the image as its least
+        width and height, and as the least distance of its centre from the border.
+        """
         reach = torch.rand_like(boxes) + negative[:, None]
         direction = 1.0 - 2.0 * torch.randint_like(boxes, 2)
         half = boxes[..., 2:].repeat(1, 1, 2) / 2
