@@ -21,14 +21,16 @@ def sine_code(
     return torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-2)
 
 
-def box_code(places: Float[Tensor, "*N place"], width: int) -> Float[Tensor, "*N code"]:
+def box_code(
+    places: Float[Tensor, "*N place"], width: int, temperature: float = 10_000.0
+) -> Float[Tensor, "*N code"]:
     """Sines and cosines of points (x, y) or boxes (x, y, w, h) in fractions of the image.
 
     Every coordinate has ``width / 2`` channels, y before x, so that ``width`` of them say where a point is
     in the terms of ``SinePosition`` at a temperature of 10,000, which it is here in DAB-DETR as well, whose
     memory has 20. Meng et al. 2021 for points, Liu et al. 2022 for boxes.
     """
-    x, y, *size = sine_code(2 * math.pi * places, width // 2).unbind(-2)
+    x, y, *size = sine_code(2 * math.pi * places, width // 2, temperature).unbind(-2)
     return torch.cat([y, x, *size], dim=-1)
 
 

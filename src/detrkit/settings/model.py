@@ -109,7 +109,16 @@ class PlainDecoderSettings(_DecoderSettings):
     """Which decoder: `plain` (DETR), `conditional` (Conditional DETR) or `anchor` (DAB-DETR, DN-DETR)."""
 
 
-class ConditionalDecoderSettings(_DecoderSettings):
+class _PlacedDecoderSettings(_DecoderSettings):
+    temperature: Annotated[float, Field(gt=1)] = 10_000.0
+    """Ratio of the longest to the shortest wave of the sines that say where a query looks. With the encoder's
+    temperature, a query's place and a token's are said in the same terms."""
+    local_start: bool = False
+    """Start with one projection for where a query looks and where a token lies, so that with equal
+    temperatures every query looks around its reference from the first step on. Off in the papers."""
+
+
+class ConditionalDecoderSettings(_PlacedDecoderSettings):
     """Conditional DETR's decoder: every query looks around a point of its own (Meng et al. 2021)."""
 
     kind: Literal["conditional"] = "conditional"
@@ -134,7 +143,7 @@ class DenoisingSettings(Section):
     """Add to each copy one with more noise, which is to be answered by 'no object' (DINO)."""
 
 
-class AnchorDecoderSettings(_DecoderSettings):
+class AnchorDecoderSettings(_PlacedDecoderSettings):
     """DAB-DETR's decoder: a query is a box that every layer refines (Liu et al. 2022)."""
 
     kind: Literal["anchor"] = "anchor"

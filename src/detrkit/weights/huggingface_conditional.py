@@ -76,6 +76,7 @@ _TO_FILE: Rules = (
 _EXPRESSIBLE: dict[str, object] = OF_DETR | {
     "model.transformer.pre_norm": False,
     "model.decoder.kind": "conditional",
+    "model.decoder.temperature": 10_000,
     "scoring.kind": "focal",
 }
 """The settings that it leaves no choice in."""

@@ -96,6 +96,7 @@ _EXPRESSIBLE: dict[str, object] = {name: value for name, value in OF_DETR.items(
     "model.encoder.position": "sine",
     "model.encoder.modulate_position": True,
     "model.decoder.kind": "anchor",
+    "model.decoder.temperature": 10_000,
     "scoring.kind": "focal",
 }
 """The settings that it leaves no choice in."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detrkit.layers.feedforward import perceptron
 from detrkit.layers.position import box_code
 from detrkit.models.contracts import Memory
-from detrkit.models.decoders.conditional import ConditionalDecoderLayer
+from detrkit.models.decoders.conditional import ConditionalDecoderLayer, start_locally
 from detrkit.models.decoders.denoising import Denoising, NoisyObjects
 from detrkit.models.heads import Heads
 from detrkit.settings.model import AnchorDecoderSettings, TransformerSettings
@@ -36,6 +36,7 @@ class AnchorDecoder(nn.Module):
         width = transformer.width
         self.num_queries = settings.queries
         self.width = width
+        self.temperature = settings.temperature
         self.anchors = nn.Parameter(torch.randn(settings.queries, 4))
         further = (settings.groups - 1) * settings.queries
         self.further_anchors = nn.Parameter(torch.randn(further, 4)) if further else None
@@ -47,6 +48,8 @@ class AnchorDecoder(nn.Module):
         self.layers = nn.ModuleList(
             ConditionalDecoderLayer(transformer, first=number == 0) for number in range(settings.layers)
         )
+        if settings.local_start:
+            start_locally(self.layers)
         self.norm = nn.LayerNorm(width)
         self.heads = heads
         heads.start_at_reference()
@@ -90,7 +93,7 @@ class AnchorDecoder(nn.Module):
         self, hidden: Float[Tensor, "B T D"], anchors: Float[Tensor, "B T 4"], first: bool
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D"]]:
         """(place, gaze) of queries at these boxes: a box of half the height is looked at twice as sharply."""
-        code = box_code(anchors, self.width)
+        code = box_code(anchors, self.width, self.temperature)
         place = self.place(code)
         gaze = code[..., : self.width]
         if not first:

@@ -28,12 +28,15 @@ class ConditionalDecoder(nn.Module):
         super().__init__()
         width = transformer.width
         self.num_queries = settings.queries
+        self.temperature = settings.temperature
         self.queries = nn.Parameter(torch.randn(settings.queries, width))
         self.reference_point = perceptron(width, width, 2)
         self.modulate = perceptron(width, width, width)
         self.layers = nn.ModuleList(
             ConditionalDecoderLayer(transformer, first=number == 0) for number in range(settings.layers)
         )
+        if settings.local_start:
+            start_locally(self.layers)
         self.norm = nn.LayerNorm(width)
         self.heads = heads
         heads.start_at_reference()
@@ -41,11 +44,10 @@ class ConditionalDecoder(nn.Module):
     def forward(self, memory: Memory, objects: list[Objects] | None = None) -> DetrOutput:
         """The answers of all layers; the true ``objects`` are not used."""
         queries = self.queries.expand(memory.tokens.shape[0], -1, -1)
-        with torch.autocast(
-            queries.device.type, enabled=False
-        ):  # as exact as the heads, whose boxes it moves
+        # as exact as the heads, whose boxes it moves
+        with torch.autocast(queries.device.type, enabled=False):
             reference = self.reference_point(queries)
-        code = box_code(reference.sigmoid(), queries.shape[-1])
+        code = box_code(reference.sigmoid(), queries.shape[-1], self.temperature)
         hidden = torch.zeros_like(queries)
         states = []
         for number, layer in enumerate(self.layers):
@@ -153,3 +155,16 @@ class ConditionalCrossAttention(nn.Module):
         """The two in every head's slice, ``E = 2 D``."""
         halves = [part.unflatten(-1, (self.heads, -1)) for part in (content, place)]
         return torch.cat(halves, dim=-1).flatten(2)
+
+
+def start_locally(layers: nn.ModuleList) -> None:
+    """Make every layer project where a query looks as it projects where a token lies.
+
+    The dot product of two codes of the same sines is largest where the places are equal, and a random
+    projection of both keeps that. So the attention starts around a query's reference, which it otherwise
+    has to learn first.
+    """
+    for layer in layers:
+        attention = layer.get_submodule("cross_attention")
+        projections = attention.get_submodule("query_gaze"), attention.get_submodule("key_position")
+        projections[0].load_state_dict(projections[1].state_dict())
