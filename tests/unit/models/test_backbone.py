@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
 from detrkit.models.backbone import Backbone
@@ -90,6 +91,84 @@ def test_a_cell_is_valid_where_its_first_pixel_is() -> None:
             for row in range(height)
         ]
         assert cells.tolist() == expected
+
+
+STRIDES = {"layer2": 8, "layer3": 16, "layer4": 32}
+CHANNELS = {
+    "resnet18": {"layer2": 128, "layer3": 256, "layer4": 512},
+    "resnet50": {"layer2": 512, "layer3": 1024, "layer4": 2048},
+}
+"""He et al. 2016, table 1."""
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("size", [(64, 96), (65, 127)])
+@pytest.mark.parametrize(
+    "levels",
+    [("layer2",), ("layer3",), ("layer3", "layer4"), ("layer2", "layer4"), ("layer2", "layer3", "layer4")],
+    ids=" ".join,
+)
+def test_every_level_has_the_stride_and_the_channels_of_its_stage(
+    name: str, size: tuple[int, int], levels: tuple[str, ...]
+) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(BackboneSettings(name=name, weights="none", levels=levels))
+        maps = backbone(Images(torch.zeros(2, 3, *size), torch.ones(2, *size, dtype=torch.bool)))
+    assert backbone.out_channels == [CHANNELS[name][level] for level in levels]
+    for level, found in zip(levels, maps, strict=True):
+        height, width = (math.ceil(side / STRIDES[level]) for side in size)
+        assert found.values.shape == (2, CHANNELS[name][level], height, width)
+        assert found.valid.shape == (2, height, width)
+
+
+def test_with_dilation_the_last_two_levels_have_one_stride() -> None:
+    levels = ("layer3", "layer4")
+    settings = BackboneSettings(name="resnet50", weights="none", dilation=True, levels=levels)
+    with torch.device("meta"):
+        fine, coarse = Backbone(settings)(
+            Images(torch.zeros(1, 3, 64, 96), torch.ones(1, 64, 96, dtype=torch.bool))
+        )
+    assert fine.values.shape == (1, 1024, 4, 6)
+    assert coarse.values.shape == (1, 2048, 4, 6)
+
+
+def test_the_features_of_every_level_are_those_of_torchvisions_stages() -> None:
+    resnet = torchvision_resnet("resnet18", dilation=False)
+    weights = resnet.state_dict()
+    stem = {f"stem.{key}": value for key, value in weights.items() if key.startswith(("conv1", "bn1"))}
+    levels = ("layer2", "layer3")
+    with torch.device("meta"):
+        backbone = Backbone(BackboneSettings(name="resnet18", weights="none", norm="frozen", levels=levels))
+    backbone.to_empty(device="cpu").load_state_dict(weights | stem, strict=False)
+    batch = images((32, 64), (20, 40))
+    wanted = create_feature_extractor(resnet, list(levels))
+    with torch.no_grad():
+        for found, expected in zip(backbone.eval()(batch), wanted(batch.pixels).values(), strict=True):
+            torch.testing.assert_close(found.values, expected, rtol=1e-4, atol=1e-5 * expected.std().item())
+
+
+@pytest.mark.parametrize(
+    ("levels", "stages"),
+    [
+        (("layer2",), ["stem", "layer1", "layer2"]),
+        (("layer3",), ["stem", "layer1", "layer2", "layer3"]),
+        (("layer2", "layer4"), ["stem", "layer1", "layer2", "layer3", "layer4"]),
+    ],
+)
+def test_there_are_no_stages_beyond_the_last_level(levels: tuple[str, ...], stages: list[str]) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(BackboneSettings(name="resnet18", weights="none", levels=levels))
+    assert [name for name, _ in backbone.named_children()] == stages
+
+
+@pytest.mark.parametrize("frozen_stages", [3, 4, 5])
+def test_freezing_more_stages_than_there_are_freezes_them_all(frozen_stages: int) -> None:
+    settings = BackboneSettings(
+        name="resnet18", weights="none", levels=("layer2",), frozen_stages=frozen_stages
+    )
+    with torch.device("meta"):
+        backbone = Backbone(settings)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
 
 
 @pytest.mark.parametrize("frozen_stages", range(6))

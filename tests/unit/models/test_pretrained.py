@@ -89,6 +89,34 @@ def test_a_file_without_counts_of_batches_is_loaded(resnet18: dict[str, Tensor],
     assert_same_weights(loaded(tmp_path / "older.pth", norm="batch"), older)
 
 
+@pytest.mark.parametrize("levels", [("layer2",), ("layer3",), ("layer2", "layer3")], ids=" ".join)
+def test_stages_that_the_backbone_leaves_out_are_left_out_of_its_weights(
+    resnet18: dict[str, Tensor], saved: Path, levels: tuple[str, ...]
+) -> None:
+    backbone = loaded(saved, levels=levels)
+    beyond = [f"layer{number}." for number in range(int(levels[-1][-1]) + 1, 5)]
+    assert_same_weights(
+        backbone, {name: value for name, value in resnet18.items() if not name.startswith(tuple(beyond))}
+    )
+
+
+def test_a_file_may_lack_the_stages_that_the_backbone_leaves_out(
+    resnet18: dict[str, Tensor], tmp_path: Path
+) -> None:
+    shorter = {name: value for name, value in resnet18.items() if not name.startswith(("layer4", "fc"))}
+    torch.save(shorter, tmp_path / "shorter.pth")
+    assert_same_weights(loaded(tmp_path / "shorter.pth", levels=("layer3",)), shorter)
+
+
+def test_a_file_that_lacks_a_stage_of_the_backbone_is_refused(
+    resnet18: dict[str, Tensor], tmp_path: Path
+) -> None:
+    shorter = {name: value for name, value in resnet18.items() if not name.startswith(("layer3", "layer4"))}
+    torch.save(shorter, tmp_path / "shorter.pth")
+    with pytest.raises(DetrkitError, match=r"tensors are missing .*'layer3\.0\.conv1\.weight'"):
+        loaded(tmp_path / "shorter.pth", levels=("layer3",))
+
+
 def test_none_leaves_the_random_weights() -> None:
     settings = BackboneSettings(name="resnet18", weights="none")
     backbone = Backbone(settings)

@@ -204,6 +204,53 @@ def test_group_norm_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name", "found"),
+    [
+        ({"model.decoder.kind": "conditional"}, "model.decoder.kind plain", "conditional"),
+        ({"model.decoder.kind": "anchor"}, "model.decoder.kind plain", "anchor"),
+        ({"scoring.kind": "focal"}, "scoring.kind softmax", "focal"),
+        ({"model.backbone.levels": ["layer3"]}, "model.backbone.levels ('layer4',)", "('layer3',)"),
+        (
+            {"model.backbone.levels": ["layer3", "layer4"]},
+            "model.backbone.levels ('layer4',)",
+            "('layer3', 'layer4')",
+        ),
+        ({"model.transformer.activation": "prelu"}, "model.transformer.activation relu", "prelu"),
+        ({"model.encoder.temperature": 20}, "model.encoder.temperature 10000", "20.0"),
+        ({"model.encoder.modulate_position": True}, "model.encoder.modulate_position False", "True"),
+        ({"model.backbone.norm": "batch"}, "model.backbone.norm frozen", "batch"),
+    ],
+    ids=str,
+)
+def test_what_is_not_detr_is_not_written(
+    tmp_path: Path, overrides: dict[str, object], name: str, found: str
+) -> None:
+    stored = build(overrides)
+    path = tmp_path / "there.pth"
+    with pytest.raises(DetrkitError) as caught:
+        official.write(path, stored)
+    assert str(caught.value) == f"{path} cannot be written: the original has {name} only, not {found}."
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model.transformer.pre_norm": True, "model.encoder.position": "learned"},
+        {"model.encoder.layers": 0, "model.decoder.layers": 1, "model.decoder.queries": 3},
+        {"scoring.no_object": 0.3, "model.transformer.dropout": 0.0, "matching.l1": 1},
+    ],
+    ids=str,
+)
+def test_a_detr_of_other_sizes_is_written_and_read(tmp_path: Path, overrides: dict[str, object]) -> None:
+    stored = build(overrides)
+    official.write(tmp_path / "there.pth", stored)
+    back = read(tmp_path / "there.pth")
+    assert back.experiment == stored.experiment
+    assert all(torch.equal(back.tensors[name], tensor) for name, tensor in stored.tensors.items())
+
+
 def test_settings_of_the_file_can_be_changed(save: Callable[..., Path]) -> None:
     overrides = UNDILATED | {"data.eval_short_side": 320}
     assert load(save(build({})), overrides=overrides).image_size.short_side == 320
