@@ -9,9 +9,9 @@ TORCH := torch==2.14.1 torchvision==0.29.1
 demo: .venv/ready
 	rm -rf demo/run
 	$(BIN)/detrkit data shapes demo/shapes
-	$(BIN)/detrkit train shapes --data demo/shapes --out demo/run --budget 4m
+	$(BIN)/detrkit train shapes --data demo/shapes --out demo/run --budget 5m
 	$(BIN)/detrkit evaluate demo/run --data demo/shapes --out demo/evaluation
-	$(BIN)/detrkit predict demo/run 'demo/shapes/val/00000*.png' --out demo/predictions --threshold 0.15
+	$(BIN)/detrkit predict demo/run 'demo/shapes/val/00000*.png' --out demo/predictions --threshold 0.3
 
 test: .venv/ready
 	$(BIN)/pytest
