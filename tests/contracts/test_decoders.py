@@ -1,19 +1,26 @@
 """What every decoder promises. A new one adds its settings to ``DECODERS``, and no test."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
+from detrkit.catalog import Catalog, Category
+from detrkit.detectors.build import build_detector
+from detrkit.detectors.detector import Detector
+from detrkit.evaluation.coco import evaluate_results, to_results
 from detrkit.models.contracts import FeatureMap, Memory
 from detrkit.models.detr import Detr, build_detr
 from detrkit.objective.criterion import Criterion, count_totals
 from detrkit.scoring import Scoring, build_scoring
 from detrkit.settings.experiment import Experiment, parse
-from detrkit.structures import DetrOutput
+from detrkit.structures import DetrOutput, Images, Objects
 
 FOCAL = {"scoring": {"kind": "focal"}}
 DAB = {"transformer": {"activation": "prelu"}, "encoder": {"temperature": 20, "modulate_position": True}}
@@ -30,6 +37,7 @@ DECODERS: dict[str, dict[str, Any]] = {
 """What is particular in the settings of each decoder."""
 
 CLASSES, LAYERS, QUERIES, WIDTH = 3, 2, 5, 32
+SIDE, STEPS = 64, 250
 
 
 @pytest.fixture(scope="module", params=DECODERS)
@@ -163,6 +171,78 @@ def test_bfloat16_answers_are_close_to_float32s(network: Detr, noise: Callable) 
     assert found.logits.dtype == found.boxes.dtype == torch.float32
     assert (found.logits - expected.logits).abs().max() < 0.1 * expected.logits.std()
     assert not torch.equal(found.logits, expected.logits)
+
+
+@pytest.fixture(scope="module")
+def two_images() -> tuple[Images, Catalog]:
+    """Two images with two rectangles each, which have the colours of their classes."""
+    corners = np.array([[4, 6, 30, 28], [36, 34, 60, 58], [8, 30, 26, 60], [30, 4, 58, 24]])
+    labels, offsets = np.array([0, 1, 2, 0]), np.array([0, 2, 4])
+    pixels = torch.zeros(2, 3, SIDE, SIDE)
+    for image in range(2):
+        for row in range(offsets[image], offsets[image + 1]):
+            left, top, right, bottom = corners[row]
+            pixels[image, labels[row], top:bottom, left:right] = 2.0
+    catalog = Catalog(
+        source=Path("drawn"),
+        folder=Path("drawn"),
+        categories=tuple(Category(number, f"class {number}") for number in range(CLASSES)),
+        image_ids=np.arange(2),
+        file_names=np.array(["0.png", "1.png"]),
+        widths=np.full(2, SIDE),
+        heights=np.full(2, SIDE),
+        offsets=offsets,
+        annotation_ids=np.arange(1, 5),
+        boxes=corners.astype(np.float64),
+        labels=labels,
+        areas=(corners[:, 2:] - corners[:, :2]).prod(1).astype(np.float64),
+        crowds=np.zeros(4, dtype=bool),
+    )
+    return Images(pixels, torch.ones(2, SIDE, SIDE, dtype=torch.bool)), catalog
+
+
+def objects_of(catalog: Catalog) -> list[Objects]:
+    boxes = box_convert(torch.from_numpy(catalog.boxes).float() / SIDE, "xyxy", "cxcywh")
+    labels = torch.from_numpy(catalog.labels)
+    return [Objects(boxes[catalog.rows(image)], labels[catalog.rows(image)]) for image in range(2)]
+
+
+def average_precision(detector: Detector, images: Images, catalog: Catalog) -> float:
+    """COCO's AP at IoU 0.5."""
+    detector.eval()
+    with torch.no_grad():
+        found = detector.detect(images, [(SIDE, SIDE)] * 2)
+    results = [entry for image in range(2) for entry in to_results(catalog, image, found[image])]
+    return evaluate_results(catalog, results).AP50
+
+
+def test_two_images_are_learned_by_heart(experiment: Experiment, two_images: tuple[Images, Catalog]) -> None:
+    """From the features of a random, frozen backbone, which need to be computed only once."""
+    images, catalog = two_images
+    larger = {
+        "model.backbone.levels": ["layer2"],
+        "model.backbone.frozen_stages": 5,
+        "model.transformer.width": 64,
+        "model.transformer.feedforward": 128,
+    }
+    torch.manual_seed(0)
+    detector = build_detector(
+        parse(experiment.model_dump(exclude_none=True, mode="json"), "the test", larger), catalog.categories
+    )
+    network, truth = detector.network, objects_of(catalog)
+    features, totals = network.backbone(images), count_totals(truth, QUERIES)
+    trainable = [*network.encoder.parameters(), *network.decoder.parameters()]
+    optimizer = torch.optim.AdamW(trainable, lr=2e-3, weight_decay=0.0, fused=True)
+    assert average_precision(detector, images, catalog) < 0.5
+    detector.train()
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, step / 10) * (0.1 if step > 0.8 * STEPS else 1.0)
+        optimizer.zero_grad()
+        output = network.decoder(network.encoder(features), truth)
+        detector.criterion(output, truth, totals).total.backward()
+        nn.utils.clip_grad_norm_(trainable, 0.1)
+        optimizer.step()
+    assert average_precision(detector, images, catalog) == pytest.approx(1)
 
 
 class Transformer(nn.Module):

@@ -19,6 +19,7 @@ from detrkit.errors import DetrkitError
 from detrkit.inference.load import load, read
 from detrkit.objective.criterion import count_totals
 from detrkit.settings.experiment import recipe
+from detrkit.settings.model import ConditionalDecoderSettings
 from detrkit.structures import Images, Objects
 from detrkit.weights import huggingface, store
 from detrkit.weights.huggingface_conditional import CONDITIONAL_DETR
@@ -276,7 +277,7 @@ def test_settings_of_conditional_detr(saved: Any) -> None:
     stored = huggingface.read(saved("conditional learned")[1])
     model, scoring = stored.experiment.model, stored.experiment.scoring
     assert (model.backbone.name, model.backbone.norm) == ("resnet18", "frozen")
-    assert model.decoder.model_dump() == {"kind": "conditional", "layers": 3, "queries": 7}
+    assert model.decoder == ConditionalDecoderSettings(layers=3, queries=7)
     assert (model.encoder.position, model.encoder.temperature) == ("learned", 10_000)
     assert (model.transformer.width, model.transformer.activation) == (64, "relu")
     assert (scoring.kind, scoring.alpha, scoring.gamma) == ("focal", 0.25, 2)
@@ -446,6 +447,8 @@ def test_training_weights_that_transformers_cannot_hold(kind: str, tmp_path: Pat
         ("conditional", {"model__transformer__activation": "prelu"}, "activation relu only, not prelu"),
         ("conditional", {"model__encoder__modulate_position": True}, "modulate_position False only"),
         ("conditional", {"model__encoder__temperature": 20}, "temperature 10000 only, not 20"),
+        ("conditional", {"model__decoder__temperature": 20}, "decoder.temperature 10000 only, not 20"),
+        ("dab", {"model__decoder__temperature": 20}, "decoder.temperature 10000 only, not 20"),
         ("dab", {"model__backbone__levels": ["layer3"]}, r"levels \['layer4'\] only, not \['layer3'\]"),
         ("dab", {"model__backbone__norm": "batch"}, "norm frozen only, not batch"),
         ("dab", {"model__encoder__modulate_position": False}, "modulate_position True only, not False"),

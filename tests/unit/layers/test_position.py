@@ -120,9 +120,10 @@ def test_box_code_has_a_gradient_at_the_borders_of_the_image(coordinates: int, e
     np.testing.assert_allclose(places.grad.numpy(), np.full(coordinates, slope), rtol=1e-5)
 
 
-def test_the_code_of_a_point_is_that_of_the_cell_whose_far_corner_it_is() -> None:
+@pytest.mark.parametrize("temperature", [1e4, 20.0])
+def test_the_code_of_a_point_is_that_of_the_cell_whose_far_corner_it_is(temperature: float) -> None:
     height, width = 4, 7
-    cells = SinePosition(32, 1e4)(padded(6, 9, (height, width)), torch.float64)[0]
+    cells = SinePosition(32, temperature)(padded(6, 9, (height, width)), torch.float64)[0]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     points = torch.stack([(columns + 1) / width, (rows + 1) / height], dim=-1).double()
-    torch.testing.assert_close(box_code(points, 32), cells[:height, :width], rtol=0, atol=1e-5)
+    torch.testing.assert_close(box_code(points, 32, temperature), cells[:height, :width], rtol=0, atol=1e-5)

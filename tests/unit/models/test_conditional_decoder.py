@@ -17,10 +17,10 @@ from detrkit.settings.model import ConditionalDecoderSettings, TransformerSettin
 WIDTH, HEADS, QUERIES, LOGITS = 32, 4, 5, 3
 
 
-def decoder(layers: int) -> ConditionalDecoder:
+def decoder(layers: int, **settings_of_its_own: float) -> ConditionalDecoder:
     torch.manual_seed(0)
     transformer = TransformerSettings(width=WIDTH, heads=HEADS, feedforward=48)
-    settings = ConditionalDecoderSettings(layers=layers, queries=QUERIES)
+    settings = ConditionalDecoderSettings(layers=layers, queries=QUERIES, **settings_of_its_own)
     return ConditionalDecoder(settings, transformer, Heads(WIDTH, nn.Linear(WIDTH, LOGITS))).eval()
 
 
@@ -103,6 +103,35 @@ def test_reference_points_are_as_exact_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = built(memory())
     assert torch.equal(found.boxes, built(memory()).boxes)
+
+
+@pytest.mark.parametrize("temperature", [1e4, 20.0])
+def test_reference_points_are_told_at_the_decoders_temperature(temperature: float) -> None:
+    built, seen = decoder(1, temperature=temperature), memory()
+    queries = built.queries.expand(3, -1, -1)
+    gaze = box_code(built.reference_point(queries).sigmoid(), WIDTH, temperature)
+    hidden = built.layers[0](torch.zeros(3, QUERIES, WIDTH), queries, gaze, seen)
+    torch.testing.assert_close(built(seen).logits[0], built.heads.classes(built.norm(hidden)))
+
+
+@pytest.mark.parametrize(("local_start", "least", "most"), [(True, 0.9, 1.0), (False, -0.3, 0.3)])
+def test_with_a_local_start_a_query_looks_most_where_it_is(
+    local_start: bool, least: float, most: float
+) -> None:
+    """A product of two codes through one random projection is, on average, their own; through two, none."""
+    built = decoder(20, temperature=20.0, local_start=local_start)
+    code = box_code(torch.rand(50, 2, generator=torch.Generator().manual_seed(0)), WIDTH, 20.0)
+    attentions = [layer.cross_attention for layer in built.layers]
+    found = sum(each.query_gaze(code) @ each.key_position(code).T for each in attentions)
+    pairs = torch.stack([found.flatten(), (code @ code.T).flatten()])
+    assert least < pairs.corrcoef()[0, 1] < most
+
+
+def test_a_local_start_is_no_tie() -> None:
+    built = decoder(2, local_start=True)
+    for layer in built.layers:
+        attention = layer.cross_attention
+        assert attention.query_gaze.weight is not attention.key_position.weight
 
 
 def test_only_the_first_layer_takes_the_place_for_content() -> None:

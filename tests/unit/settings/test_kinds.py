@@ -192,17 +192,19 @@ def test_a_wrong_value_is_refused_with_its_place_and_what_was_expected(
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_another_decoder_is_one_override_away(kind: str) -> None:
-    before = recipe("shapes_anchor")
-    after = recipe("shapes_anchor", parse_overrides([f"model.decoder.kind={kind}"]))
-    assert after.model.decoder == DECODERS[kind](layers=3, queries=25)
+    before = recipe("conditional_r50")
+    after = recipe("conditional_r50", parse_overrides([f"model.decoder.kind={kind}"]))
+    assert after.model.decoder == DECODERS[kind](layers=6, queries=300)
     assert after == before.model_copy(
         update={"model": before.model.model_copy(update={"decoder": after.model.decoder})}
     )
 
 
 def test_an_override_of_the_kind_does_not_drop_a_recipes_denoising_in_silence() -> None:
-    with pytest.raises(DetrkitError, match=r"recipe shapes: model\.decoder\.denoising: only kind 'anchor'"):
-        recipe("shapes", parse_overrides(["model.decoder.kind=plain"]))
+    with pytest.raises(
+        DetrkitError, match=r"recipe dab_dn_r50: model\.decoder\.denoising: only kind 'anchor'"
+    ):
+        recipe("dab_dn_r50", parse_overrides(["model.decoder.kind=plain"]))
 
 
 def test_an_override_reaches_into_the_settings_of_its_kind() -> None:

@@ -210,11 +210,11 @@ def test_group_norm_cannot_be_written(tmp_path: Path) -> None:
         ({"model.decoder.kind": "conditional"}, "model.decoder.kind plain", "conditional"),
         ({"model.decoder.kind": "anchor"}, "model.decoder.kind plain", "anchor"),
         ({"scoring.kind": "focal"}, "scoring.kind softmax", "focal"),
-        ({"model.backbone.levels": ["layer3"]}, "model.backbone.levels ('layer4',)", "('layer3',)"),
+        ({"model.backbone.levels": ["layer3"]}, "model.backbone.levels ['layer4']", "['layer3']"),
         (
             {"model.backbone.levels": ["layer3", "layer4"]},
-            "model.backbone.levels ('layer4',)",
-            "('layer3', 'layer4')",
+            "model.backbone.levels ['layer4']",
+            "['layer3', 'layer4']",
         ),
         ({"model.transformer.activation": "prelu"}, "model.transformer.activation relu", "prelu"),
         ({"model.encoder.temperature": 20}, "model.encoder.temperature 10000", "20.0"),
@@ -230,7 +230,10 @@ def test_what_is_not_detr_is_not_written(
     path = tmp_path / "there.pth"
     with pytest.raises(DetrkitError) as caught:
         official.write(path, stored)
-    assert str(caught.value) == f"{path} cannot be written: the original has {name} only, not {found}."
+    assert str(caught.value) == (
+        f"{path} cannot be written: the original has {name} only, not {found}; a .safetensors file of "
+        "detrkit's holds every detector."
+    )
     assert not list(tmp_path.iterdir())
 
 
