@@ -130,7 +130,12 @@ def objects() -> list[Objects]:
 
 @torch.no_grad()
 def every_layer(model: Any, images: Images) -> Output:
-    """What transformers' heads make of every decoder layer, which its outputs show of the last alone."""
+    """What transformers' heads make of every decoder layer, which its outputs show of the last alone.
+
+    Pixels lie in memory as our backbone lays them, since convolutions round otherwise in another layout,
+    which this network of random weights amplifies.
+    """
+    images = images._replace(pixels=images.pixels.contiguous(memory_format=torch.channels_last))
     hidden: list[Tensor] = []
     hooks = [
         layer.register_forward_hook(

@@ -1,5 +1,8 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2)."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -19,7 +22,10 @@ def attend(
     """
     query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
     mask = None if allowed is None else allowed[:, None]
-    gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    # torch's kernel of attention has no fast bfloat16 on CPUs, whose matrix products have
+    in_steps = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    attention = _attend_in_steps if in_steps else F.scaled_dot_product_attention
+    gathered = attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return gathered.transpose(1, 2).flatten(2)
 
 
@@ -56,6 +62,19 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.output.weight)
         for projection in (self.query, self.key, self.value, self.output):
             nn.init.zeros_(projection.bias)
+
+
+def _attend_in_steps(
+    query: Float[Tensor, "B heads Q e"],
+    key: Float[Tensor, "B heads S e"],
+    value: Float[Tensor, "B heads S d"],
+    attn_mask: Bool[Tensor, "#B 1 #Q S"] | None,
+    dropout_p: float,
+) -> Float[Tensor, "B heads Q d"]:
+    weights = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if attn_mask is not None:
+        weights = weights.masked_fill(~attn_mask, -math.inf)
+    return F.dropout(weights.softmax(-1), dropout_p) @ value
 
 
 def _split_heads(tokens: Float[Tensor, "B S D"], heads: int) -> Float[Tensor, "B heads S d"]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
+import torch
 import torch.nn.functional as F
 import torchvision
 from jaxtyping import Bool
@@ -46,7 +47,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Images) -> list[FeatureMap]:
         """One feature map per level, from fine to coarse."""
-        values, maps = images.pixels, []
+        # convolutions, normalisations and poolings keep this layout, which is the faster one
+        values, maps = images.pixels.contiguous(memory_format=torch.channels_last), []
         for name, stage in self.named_children():
             values = stage(values)
             if name in self.levels:

@@ -50,6 +50,33 @@ def test_equals_torchs_attention(inputs: tuple[Tensor, Tensor, Tensor], allowed:
     torch.testing.assert_close(attention(*inputs, allowed), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "allowed", [None, ALLOWED, ALLOWED_PER_QUERY], ids=["all keys", "some keys", "some keys per query"]
+)
+def test_bfloat16_on_a_cpu_takes_the_same_weights(
+    inputs: tuple[Tensor, Tensor, Tensor], allowed: Tensor | None
+) -> None:
+    query, key, value = (tokens.bfloat16() for tokens in inputs)
+    split = [tokens.double().unflatten(-1, (HEADS, -1)).transpose(1, 2) for tokens in (query, key, value)]
+    mask = None if allowed is None else allowed[:, None]
+    expected = F.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).flatten(2)
+    found = attend(query, key, value, HEADS, allowed)
+    assert found.dtype == torch.bfloat16
+    # a few roundings to 8 bits of values of about 1
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=4 * 2**-8)
+
+
+def test_dropout_takes_out_weights_and_scales_the_rest() -> None:
+    query, key = torch.zeros(2, 1, 1, 8, dtype=torch.bfloat16).unbind()
+    query, key = query.expand(50, 4, 8), key.expand(50, 16, 8)
+    values = torch.eye(16, dtype=torch.bfloat16).expand(50, 16, 16)
+    torch.manual_seed(0)
+    weights = attend(query, key, values, 1, dropout=0.25)
+    # every weight is 1/16, and 1/12 or 0 where a quarter of them is dropped
+    assert set(weights.unique().tolist()) == {0.0, torch.tensor(1 / 12).bfloat16().item()}
+    assert (weights == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
 def test_values_may_be_wider_than_queries_and_keys(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
     query, key, value = inputs
     query, key = query[..., :8], key[..., :8]

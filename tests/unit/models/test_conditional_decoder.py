@@ -114,7 +114,7 @@ def test_reference_points_are_told_at_the_decoders_temperature(temperature: floa
     torch.testing.assert_close(built(seen).logits[0], built.heads.classes(built.norm(hidden)))
 
 
-@pytest.mark.parametrize(("local_start", "least", "most"), [(True, 0.9, 1.0), (False, -0.3, 0.3)])
+@pytest.mark.parametrize(("local_start", "least", "most"), [(True, 0.9, 1.0), (False, -0.6, 0.6)])
 def test_with_a_local_start_a_query_looks_most_where_it_is(
     local_start: bool, least: float, most: float
 ) -> None:
