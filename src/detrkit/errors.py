@@ -7,3 +7,7 @@ class DetrkitError(Exception):
     Its text is one sentence that names the file or setting, the offending value, what was expected and
     the fix. The command line prints that text alone and exits with code 2; a bug raises anything else.
     """
+
+
+class NotFiniteError(DetrkitError):
+    """A loss, or what a detector answers, is infinite or not a number: training that diverged ends so."""

@@ -10,6 +10,7 @@ from detrkit import __version__
 from detrkit.cli import data, weights
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
+from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.errors import DetrkitError
 
@@ -31,6 +32,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 app.command(epilog=EPILOG)(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(study)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from detrkit.detectors.detector import Detector
-from detrkit.errors import DetrkitError
+from detrkit.errors import NotFiniteError
 from detrkit.inference.precision import Precision, autocast
 from detrkit.structures import Detections, Images
 
@@ -17,14 +17,14 @@ def detect(
     """What is found in each image, on the CPU; ``sizes`` are the original (height, width).
 
     Raises:
-        DetrkitError: An answer is not finite.
+        NotFiniteError: An answer is not finite.
     """
     weights = next(detector.parameters(), torch.empty(0))
     moved = Images(images.pixels.to(weights), images.valid.to(weights.device))
     with _evaluating(detector), torch.inference_mode(), autocast(weights.device.type, precision):
         found = detector.detect(moved, sizes)
     if not all(torch.isfinite(column).all() for detections in found for column in detections):
-        raise DetrkitError(
+        raise NotFiniteError(
             "the detector answers with numbers that are not finite: its weights are damaged, or the "
             "precision is too low; take an earlier checkpoint, or fp32."
         )

@@ -30,13 +30,15 @@ class JsonLines:
                 log.write(json.dumps(as_line(event)) + "\n")
 
     def _take_back_after(self, step: int) -> None:
-        kept = []
-        if self.path.exists():
-            for text in self.path.read_text("utf-8").splitlines():
-                line = _parse(text)
-                if line is not None and line["step"] <= step and line["event"] in ("step", "validation"):
-                    kept.append(text + "\n")
-        self.path.write_text("".join(kept), "utf-8")
+        lines = read_log(self.path) if self.path.exists() else []
+        kept = [line for line in lines if line["step"] <= step and line["event"] in ("step", "validation")]
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, as values, without one that a kill cut short."""
+    lines = (_parse(text) for text in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line is not None]
 
 
 def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, Any]:

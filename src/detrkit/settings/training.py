@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from detrkit.settings.section import Section
 
@@ -59,8 +59,8 @@ class TrainSettings(Section):
     It is ramped: after n steps at most (1 + n) / (10 + n), so that a short run is not held back."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, order, augmentation and dropout."""
-    validate_every: PositiveInt = 1
-    """Epochs between validations; there is always one at the end."""
+    validate_every: PositiveFloat = 1.0
+    """Epochs, or a fraction of one, between validations; there is always one at the end."""
     patience: PositiveInt | None = None
     """Stop after this many validations without a better AP."""
     checkpoint_every: PositiveInt = 500

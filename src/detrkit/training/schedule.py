@@ -27,8 +27,8 @@ def plan(settings: TrainSettings, num_images: int, images_per_step: int) -> Leng
     return Length(steps, images_per_step, num_images)
 
 
-def validates(length: Length, step: int, every: int) -> bool:
-    """Whether a validation follows step number ``step`` (from 1): at the end, or as every n-th epoch ends."""
+def validates(length: Length, step: int, every: float) -> bool:
+    """Whether a validation follows step number ``step`` (from 1): at the end, or every so many epochs."""
     finished = [math.floor(length.epoch(number) / every) for number in (step - 1, step)]
     return step == length.steps or finished[0] < finished[1]
 

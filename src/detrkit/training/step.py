@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import NotFiniteError
 from detrkit.objective.criterion import count_totals
 from detrkit.objective.matching import NonFiniteCostError
 from detrkit.structures import Batch, Images, LossReport, Objects, Totals
@@ -98,10 +98,10 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     return batch._replace(images=images, objects=objects)
 
 
-def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> DetrkitError:
+def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> NotFiniteError:
     """The sentence that names the files of a batch whose loss is not finite."""
     names = ", ".join(str(path) for path in paths)
-    return DetrkitError(
+    return NotFiniteError(
         f"{error} in the batch of {names}: look at these images and their boxes, or lower optim.lr; "
         "the weights of the last save are untouched."
     )

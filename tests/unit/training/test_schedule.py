@@ -36,7 +36,7 @@ def test_a_validation_follows_every_nth_epoch_and_the_end(
     epochs: int, every: int, images: int, per_step: int
 ) -> None:
     length = plan(TrainSettings(epochs=epochs), images, per_step)
-    found = [step for step in range(1, length.steps + 1) if validates(length, step, every)]
+    found = [step for step in range(1, length.steps + 1) if validates(length, step, float(every))]
     # The first step after which the images of n times `every` epochs are seen, in whole numbers.
     ends = [-(-count * images // per_step) for count in range(every, epochs + 1, every)]
     assert found == sorted({*ends, length.steps})
@@ -45,7 +45,15 @@ def test_a_validation_follows_every_nth_epoch_and_the_end(
 
 def test_a_step_that_spans_several_epochs_is_followed_by_one_validation() -> None:
     length = plan(TrainSettings(epochs=10), 4, 16)
-    assert [validates(length, step, 1) for step in range(1, length.steps + 1)] == [True] * 3
+    assert [validates(length, step, 1.0) for step in range(1, length.steps + 1)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(0.25, [4, 8, 12, 16, 20]), (0.375, [6, 12, 18, 20]), (0.01, list(range(1, 21)))]
+)
+def test_a_validation_may_follow_a_fraction_of_an_epoch(every: float, steps: list[int]) -> None:
+    length = Length(steps=20, images_per_step=2, num_images=32)
+    assert [step for step in range(1, 21) if validates(length, step, every)] == steps
 
 
 @pytest.mark.parametrize(

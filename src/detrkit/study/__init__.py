@@ -1,0 +1,1 @@
+"""Whole investigations, as resumable steps over all of the floors below."""
