@@ -12,6 +12,8 @@ from detrkit.cli.options import Assignments, output_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.table import Table
+
     from detrkit.study.events import Diverged, Measuring, Planned
     from detrkit.study.results import Results
     from detrkit.training.events import Event
@@ -90,13 +92,16 @@ def _teller() -> "Callable[[Event | Measuring | Planned | Diverged], None]":
     return tell
 
 
-def _table(results: "Results") -> "object":
+def _table(results: "Results") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from detrkit.study.page import cells, headings
 
-    table = Table(*headings(results), box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in headings(results):
+        # a narrow terminal breaks what can be broken, and no name
+        table.add_column(heading, no_wrap=heading == "recipe", overflow="fold")
     for row in results.rows:
         table.add_row(*cells(row, results))
     return table
