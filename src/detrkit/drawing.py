@@ -1,4 +1,7 @@
-"""Boxes and their labels drawn onto an image, legible whatever its size."""
+"""Boxes and their labels drawn onto an image, legible whatever its size.
+
+Captions would hide a small image, so it is enlarged as many times as its longer side fits into 512 pixels.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -27,11 +30,14 @@ _PALETTE: tuple[Colour, ...] = (
     (204, 121, 167),
 )
 
+_SMALL = 512
+"""Pixels of a longer side: what is at most half as long is enlarged."""
+
 
 def draw_detections(
     image: UInt8[Tensor, "3 H W"], detections: Detections, names: Sequence[str]
 ) -> UInt8[Tensor, "3 H W"]:
-    """A copy of the image with what was found in it, the best on top; ``names[label]`` names a class."""
+    """The image with what was found in it, the best on top; ``names[label]`` names a class."""
     boxes, scores, labels = (column.flip(0) for column in detections)
     found = zip(labels.tolist(), scores.tolist(), strict=True)
     captions = [f"{names[label]} {score:.2f}" for label, score in found]
@@ -44,7 +50,7 @@ def draw_objects(
     labels: Int[Tensor, " N"],
     names: Sequence[str],
 ) -> UInt8[Tensor, "3 H W"]:
-    """A copy of the image with annotated objects, whose boxes are in image space."""
+    """The image with annotated objects, whose boxes are in image space."""
     return _draw(image, boxes, labels, [f"{names[label]}" for label in labels.tolist()])
 
 
@@ -57,7 +63,9 @@ def label_colour(label: int) -> Colour:
 
 
 def _draw(image: Tensor, boxes: Tensor, labels: Tensor, captions: list[str]) -> Tensor:
-    picture = to_pil_image(image)
+    factor = max(1, _SMALL // max(image.shape[1:]))
+    boxes = boxes * factor
+    picture = to_pil_image(image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2))
     pen = ImageDraw.Draw(picture)
     scale = (picture.width * picture.height) ** 0.5
     font = _font(max(10, round(scale / 36)))

@@ -30,6 +30,7 @@ def test_eight_real_images_are_learned_by_heart(tmp_path: Path, eight_images: Pa
     settings = {
         "model.backbone.name": "resnet18",
         "model.backbone.weights": "none",
+        "model.backbone.norm": "batch",
         "model.transformer.width": 128,
         "model.transformer.feedforward": 256,
         "model.transformer.dropout": 0.0,

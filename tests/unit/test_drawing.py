@@ -27,8 +27,24 @@ def test_the_best_detection_lies_on_top() -> None:
 
 
 def test_nothing_found_changes_nothing() -> None:
-    image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 40, 500), dtype=torch.uint8)
     assert torch.equal(draw_detections(image, found(), []), image)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"), [((128, 128), 4), ((100, 257), 1), ((40, 256), 2), ((1, 1), 512)]
+)
+def test_a_small_image_is_enlarged_with_its_boxes(size: tuple[int, int], factor: int) -> None:
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    enlarged = draw_detections(image, found(), [])
+    assert torch.equal(enlarged[:, ::factor, ::factor], image)
+    assert torch.equal(enlarged[:, factor - 1 :: factor, factor - 1 :: factor], image)
+
+
+def test_boxes_are_enlarged_with_a_small_image() -> None:
+    picture = draw_detections(torch.zeros(3, 128, 128, dtype=torch.uint8), found([20, 60, 80, 100]), ["cat"])
+    for x, y in ((80, 320), (320, 320), (200, 240), (200, 400)):
+        assert tuple(picture[:, y, x].tolist()) == label_colour(0)
 
 
 def test_objects_are_drawn_without_scores() -> None:
@@ -62,7 +78,7 @@ def test_captions_grow_with_the_image() -> None:
 def test_any_name_fits_any_image(name: str, size: tuple[int, int]) -> None:
     image = torch.zeros(3, *size, dtype=torch.uint8)
     picture = draw_detections(image, found([-5, -5, 2000, 2000], [3, 3, 3, 3], [50, 60, 50, 61]), [name] * 3)
-    assert picture.shape == image.shape
+    assert [side % original for side, original in zip(picture.shape[1:], size, strict=True)] == [0, 0]
     assert picture.any()
 
 

@@ -93,15 +93,23 @@ def _teller() -> "Callable[[Event | Measuring | Planned | Diverged], None]":
 
 
 def _table(results: "Results") -> "Table":
+    """What a narrow terminal has room for; the page has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from detrkit.study.page import cells, headings
+    from detrkit.study.page import name_of
+    from detrkit.study.results import LEVELS
 
-    table = Table(box=SIMPLE_HEAD)
-    for heading in headings(results):
-        # a narrow terminal breaks what can be broken, and no name
-        table.add_column(heading, no_wrap=heading == "recipe", overflow="fold")
+    levels = [] if results.best_ap is None else [f"{level} %" for level in LEVELS]
+    table = Table("recipe", box=SIMPLE_HEAD)
+    for heading in ("lr", "AP", "AP50", *levels):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in results.rows:
-        table.add_row(*cells(row, results))
+        best = row.best
+        found = ["-", "-"] if best is None else [f"{best.AP:.3f}", f"{best.AP50:.3f}"]
+        reached = [row.reached[level] for level in LEVELS] if levels else []
+        times = ["-" if point is None else f"{point.seconds:.0f} s" for point in reached]
+        table.add_row(name_of(row), f"{row.outcome.rate:g}", *found, *times)
+    if levels:
+        table.caption = f"% of the best AP, {results.best_ap:.3f}, and the training that it took"
     return table

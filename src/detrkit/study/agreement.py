@@ -12,6 +12,7 @@ _OWN = (
     "model.encoder.temperature",
     "model.encoder.modulate_position",
     "model.transformer.activation",
+    "model.transformer.dropout",
     "scoring",
     "matching",
     "loss",

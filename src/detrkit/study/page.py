@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from detrkit.study.agreement import own_settings, shown
-from detrkit.study.curve import Point, best_point
+from detrkit.study.curve import Point
 from detrkit.study.figure import draw_curves
 from detrkit.study.outcome import Outcome
 from detrkit.study.results import LEVELS, Results, Row, levels
@@ -22,18 +22,18 @@ def write_page(results: Results, out: Path) -> None:
     (out / "convergence.md").write_text("\n".join(_lines(results)) + "\n", "utf-8")
 
 
-def headings(results: Results) -> list[str]:
+def _headings(results: Results) -> list[str]:
     """Those of the table."""
     wanted = {} if results.best_ap is None else levels(results.best_ap)
     reached = [f"{level} % (AP {ap:.3f})" for level, ap in wanted.items()]
     return ["recipe", "lr", "steps", "epochs", "seconds", "best AP", "its AP50", *reached]
 
 
-def cells(row: Row, results: Results) -> list[str]:
+def _cells(row: Row, results: Results) -> list[str]:
     """A run's line of the table. Times are of training; a level counts from the validation that found it."""
-    run, best = row.outcome, best_point(row.outcome.curve)
+    run, best = row.outcome, row.best
     line = [
-        row.recipe + (" (longer)" if row.longer else "") + (" (diverged)" if run.diverged else ""),
+        name_of(row),
         f"{run.rate:g}",
         str(run.steps),
         f"{run.epochs:.1f}",
@@ -42,6 +42,11 @@ def cells(row: Row, results: Results) -> list[str]:
         "-" if best is None else f"{best.AP50:.3f}",
     ]
     return line + ([] if results.best_ap is None else [_when(row.reached[level]) for level in LEVELS])
+
+
+def name_of(row: Row) -> str:
+    """The recipe's name, and what sets the run apart."""
+    return row.recipe + (" (longer)" if row.longer else "") + (" (diverged)" if row.outcome.diverged else "")
 
 
 def _when(point: Point | None) -> str:
@@ -67,7 +72,7 @@ def _lines(results: Results) -> Iterable[str]:
     yield ""
     yield "![AP over seconds of training and over images seen](convergence.svg)"
     yield ""
-    yield from _table(headings(results), [cells(row, results) for row in results.rows])
+    yield from _table(_headings(results), [_cells(row, results) for row in results.rows])
     yield ""
     yield "## Learning rates tried"
     yield ""

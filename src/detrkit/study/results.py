@@ -19,6 +19,11 @@ class Row(NamedTuple):
     outcome: Outcome
     reached: dict[int, Point | None]
 
+    @property
+    def best(self) -> Point | None:
+        """The validation with the highest AP."""
+        return best_point(self.outcome.curve)
+
 
 class Results(NamedTuple):
     """All that was measured. ``best_ap`` is that of the full runs, None where none is above 0."""
