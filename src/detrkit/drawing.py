@@ -36,7 +36,7 @@ _SMALL = 512
 
 def draw_detections(
     image: UInt8[Tensor, "3 H W"], detections: Detections, names: Sequence[str]
-) -> UInt8[Tensor, "3 H W"]:
+) -> UInt8[Tensor, "3 h w"]:
     """The image with what was found in it, the best on top; ``names[label]`` names a class."""
     boxes, scores, labels = (column.flip(0) for column in detections)
     found = zip(labels.tolist(), scores.tolist(), strict=True)
@@ -49,7 +49,7 @@ def draw_objects(
     boxes: Float[Tensor, "N 4"],
     labels: Int[Tensor, " N"],
     names: Sequence[str],
-) -> UInt8[Tensor, "3 H W"]:
+) -> UInt8[Tensor, "3 h w"]:
     """The image with annotated objects, whose boxes are in image space."""
     return _draw(image, boxes, labels, [f"{names[label]}" for label in labels.tolist()])
 
