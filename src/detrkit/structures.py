@@ -11,15 +11,19 @@ as fractions of the image without its padding. Only ``data.collate`` (in) and ``
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 
 class Images(NamedTuple):
-    """A batch of normalised images, padded with zeros at the bottom and the right."""
+    """A batch of images, padded with zeros at the bottom and the right.
 
-    pixels: Float[Tensor, "B 3 H W"]
-    valid: Bool[Tensor, "B H W"]
+    Pixels are bytes as they are loaded, and normalised numbers as a network takes them. ``valid`` is None
+    where no image is padded, so that nothing has to be masked.
+    """
+
+    pixels: Float[Tensor, "B 3 H W"] | UInt8[Tensor, "B 3 H W"]
+    valid: Bool[Tensor, "B H W"] | None = None
 
 
 class Objects(NamedTuple):

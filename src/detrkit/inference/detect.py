@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from detrkit.data.collate import to_network
 from detrkit.detectors.detector import Detector
 from detrkit.errors import NotFiniteError
 from detrkit.inference.precision import Precision, autocast
@@ -20,7 +21,7 @@ def detect(
         NotFiniteError: An answer is not finite.
     """
     weights = next(detector.parameters(), torch.empty(0))
-    moved = Images(images.pixels.to(weights), images.valid.to(weights.device))
+    moved = to_network(images, weights.device, weights.dtype)
     with _evaluating(detector), torch.inference_mode(), autocast(weights.device.type, precision):
         found = detector.detect(moved, sizes)
     if not all(torch.isfinite(column).all() for detections in found for column in detections):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from detrkit.data.collate import normalise, pad
+from detrkit.data.collate import pad
 from detrkit.data.images import SUFFIXES, read_image
 from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
@@ -57,7 +57,7 @@ class Predictor:
     def _detect(self, images: Sequence[Picture]) -> list[Detections]:
         pixels = [_pixels(image) for image in images]
         sizes = [(image.shape[-2], image.shape[-1]) for image in pixels]
-        batch = pad([normalise(self._resize(image)) for image in pixels])
+        batch = pad([self._resize(image) for image in pixels])
         return [self._sure(found) for found in detect(self.detector, batch, sizes, self.precision)]
 
     def _sure(self, found: Detections) -> Detections:

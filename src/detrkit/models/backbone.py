@@ -75,6 +75,8 @@ def _norm_layer(settings: BackboneSettings) -> Callable[..., nn.Module]:
             assert_never(settings.norm)
 
 
-def _shrink(valid: Bool[Tensor, "B H W"], size: tuple[int, ...]) -> Bool[Tensor, "B h w"]:
+def _shrink(valid: Bool[Tensor, "B H W"] | None, size: torch.Size) -> Bool[Tensor, "B h w"] | None:
+    if valid is None:
+        return None
     # The nearest pixel decides, as in the original, so that a cell counts only if its first pixel does.
     return F.interpolate(valid[:, None].float(), size=size).squeeze(1) > 0.5

@@ -29,20 +29,27 @@ class Encoder(nn.Module):
 
     def forward(self, features: list[FeatureMap]) -> Memory:
         """The memory of all levels, one after the other."""
-        tokens, position, valid = self._flatten(features)
+        memory = self._flatten(features)
+        tokens = memory.tokens
         for layer in self.layers:
             scale = 1.0 if self.modulate is None else self.modulate(tokens)
-            tokens = layer(tokens, position * scale, valid)
-        return Memory(self.norm(tokens), position, valid)
+            tokens = layer(tokens, memory.position * scale, memory.allowed)
+        return memory._replace(tokens=self.norm(tokens))
 
     def _flatten(self, features: list[FeatureMap]) -> Memory:
         tokens, position, valid = [], [], []
         for project, level in zip(self.project, features, strict=True):
-            projected = project(level.values)
-            tokens.append(projected.flatten(2).transpose(1, 2))
-            position.append(self.position(level.valid, level.values.dtype).flatten(1, 2))
-            valid.append(level.valid.flatten(1))
-        return Memory(torch.cat(tokens, 1), torch.cat(position, 1), torch.cat(valid, 1))
+            tokens.append(project(level.values).flatten(2).transpose(1, 2))
+            position.append(self._position_of(level).flatten(1, 2))
+            if level.valid is not None:
+                valid.append(level.valid.flatten(1))
+        return Memory(torch.cat(tokens, 1), torch.cat(position, 1), torch.cat(valid, 1) if valid else None)
+
+    def _position_of(self, level: FeatureMap) -> Float[Tensor, "#B h w D"]:
+        if level.valid is not None:
+            return self.position(level.valid, level.values.dtype)
+        everywhere = torch.ones(1, *level.values.shape[-2:], dtype=torch.bool, device=level.values.device)
+        return self.position(everywhere, level.values.dtype)
 
 
 class EncoderLayer(nn.Module):
@@ -59,14 +66,14 @@ class EncoderLayer(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "B S D"],
-        position: Float[Tensor, "B S D"],
-        valid: Bool[Tensor, "B S"],
+        position: Float[Tensor, "#B S D"],
+        allowed: Bool[Tensor, "B 1 S"] | None,
     ) -> Float[Tensor, "B S D"]:
-        """The tokens after each has looked at the valid ones. Positions steer where, not what."""
+        """The tokens after each has looked at those that are allowed. Positions steer where, not what."""
 
         def look(tokens: Tensor) -> Tensor:
             placed = tokens + position
-            return self.attention(placed, placed, tokens, valid[:, None])
+            return self.attention(placed, placed, tokens, allowed)
 
         return self.after_feedforward(self.after_attention(tokens, look), self.feedforward)
 

@@ -15,10 +15,11 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
+from detrkit.data.collate import to_network
 from detrkit.errors import NotFiniteError
 from detrkit.objective.criterion import count_totals
 from detrkit.objective.matching import NonFiniteCostError
-from detrkit.structures import Batch, Images, LossReport, Objects, Totals
+from detrkit.structures import Batch, LossReport, Objects, Totals
 
 
 class Agreement(NamedTuple):
@@ -86,16 +87,12 @@ def take_step(
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
-    """The batch where the network is, its pixels and boxes in the network's precision."""
-    images = Images(
-        batch.images.pixels.to(device, dtype, non_blocking=True),
-        batch.images.valid.to(device, non_blocking=True),
-    )
+    """The batch as a network takes it: on its device, in its precision, with normalised pixels."""
     objects = [
         Objects(image.boxes.to(device, dtype, non_blocking=True), image.labels.to(device, non_blocking=True))
         for image in batch.objects
     ]
-    return batch._replace(images=images, objects=objects)
+    return batch._replace(images=to_network(batch.images, device, dtype), objects=objects)
 
 
 def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> NotFiniteError:

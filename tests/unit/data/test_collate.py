@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from torchvision import tv_tensors
 
-from detrkit.data.collate import MEAN, STD, collate
-from detrkit.structures import Sample
+from detrkit.data.collate import MEAN, STD, collate, to_network
+from detrkit.structures import Images, Sample
 
 
 def sample_of(height: int, width: int, boxes: list[list[float]], image_id: int) -> Sample:
@@ -29,8 +29,11 @@ def test_a_batch() -> None:
     assert batch.images.pixels.shape == (2, 3, 10, 8)
     assert batch.image_ids == [11, 22]
     assert batch.original_sizes == [(12, 16), (20, 10)]
+    assert batch.images.pixels.dtype == torch.uint8
+    images = to_network(batch.images, torch.device("cpu"), torch.float32)
+    assert images.valid is not None
     for index, (height, width) in enumerate([(6, 8), (10, 5)]):
-        pixels, valid = batch.images.pixels[index].numpy(), batch.images.valid[index].numpy()
+        pixels, valid = images.pixels[index].numpy(), images.valid[index].numpy()
         stored = samples[index].image.numpy().transpose(1, 2, 0) / 255
         expected = (stored - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         np.testing.assert_allclose(pixels[:, :height, :width].transpose(1, 2, 0), expected, atol=2e-6)
@@ -44,9 +47,21 @@ def test_a_batch() -> None:
 
 def test_a_batch_holds_plain_tensors() -> None:
     batch = collate([sample_of(4, 4, [[0, 0, 1, 1]], 1)])
-    tensors = (*batch.images, *batch.objects[0])
+    tensors = (batch.images.pixels, *batch.objects[0])
     assert all(type(tensor) is torch.Tensor for tensor in tensors)
-    assert batch.images.pixels.dtype == batch.objects[0].boxes.dtype == torch.float32
+    assert batch.objects[0].boxes.dtype == torch.float32
+
+
+def test_images_of_one_size_need_no_mask() -> None:
+    batch = collate([sample_of(6, 8, [], 1), sample_of(6, 8, [], 2)])
+    assert batch.images.valid is None
+    assert to_network(batch.images, torch.device("cpu"), torch.float64).valid is None
+
+
+def test_normalised_pixels_are_taken_as_they_are() -> None:
+    pixels = torch.full((1, 3, 2, 2), 0.25)
+    moved = to_network(Images(pixels), torch.device("cpu"), torch.float64)
+    assert torch.equal(moved.pixels, pixels.double())
 
 
 def test_normalisation_is_that_of_imagenet() -> None:

@@ -43,7 +43,8 @@ def require_equal(found: list[Batch], expected: list[Batch]) -> None:
         assert a.image_ids == b.image_ids
         assert a.original_sizes == b.original_sizes
         assert torch.equal(a.images.pixels, b.images.pixels)
-        assert torch.equal(a.images.valid, b.images.valid)
+        assert (a.images.valid is None) == (b.images.valid is None)
+        assert a.images.valid is None or torch.equal(a.images.valid, b.images.valid)
         for x, y in zip(a.objects, b.objects, strict=True):
             assert torch.equal(x.boxes, y.boxes)
             assert torch.equal(x.labels, y.labels)

@@ -147,7 +147,7 @@ class ConditionalCrossAttention(nn.Module):
         key = self._side_by_side(key, position)
         dropout = self.dropout if self.training else 0.0
         value = self.value(memory.tokens)
-        return self.output(attend(query, key, value, self.heads, memory.valid[:, None], dropout))
+        return self.output(attend(query, key, value, self.heads, memory.allowed, dropout))
 
     def _side_by_side(
         self, content: Float[Tensor, "B S D"], place: Float[Tensor, "B S D"]

@@ -61,7 +61,7 @@ class PlainDecoderLayer(nn.Module):
 
         def look_at_image(hidden: Tensor) -> Tensor:
             keys = memory.tokens + memory.position
-            return self.cross_attention(hidden + queries, keys, memory.tokens, memory.valid[:, None])
+            return self.cross_attention(hidden + queries, keys, memory.tokens, memory.allowed)
 
         hidden = self.after_self_attention(hidden, consult_each_other)
         hidden = self.after_cross_attention(hidden, look_at_image)
