@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 from PIL import Image
 
 install_import_hook("detrkit", "beartype.beartype")
+os.environ.setdefault("DETRKIT_CACHE", "off")  # no test touches the user's cache
 
 SMALL_DETR = {
     "model.backbone.name": "resnet18",

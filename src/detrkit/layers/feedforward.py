@@ -7,6 +7,7 @@ from typing import assert_never
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from detrkit.layers.dropout import Dropout
 from detrkit.settings.model import Activation
 
 
@@ -28,7 +29,7 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, dropout: float, activation: Activation = "relu") -> None:
         super().__init__(
-            linear(width, hidden), _activation(activation), nn.Dropout(dropout), linear(hidden, width)
+            linear(width, hidden), _activation(activation), Dropout(dropout), linear(hidden, width)
         )
 
 
@@ -41,7 +42,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, dropout: float, pre_norm: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pre_norm = pre_norm
 
     def forward(

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import torchvision
 from jaxtyping import Bool
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
+from detrkit.layers.folded import FoldedNorm, fold_norms
 from detrkit.models.contracts import FeatureMap
 from detrkit.settings.model import BackboneSettings
 from detrkit.structures import Images
@@ -34,6 +34,7 @@ class Backbone(nn.Module):
             norm_layer=_norm_layer(settings),
             replace_stride_with_dilation=[False, False, settings.dilation],
         )
+        fold_norms(resnet)
         self.levels = settings.levels
         self.out_channels = [resnet.fc.in_features >> 4 - int(level[-1]) for level in self.levels]
         self.stem = nn.Sequential()
@@ -66,7 +67,7 @@ class Backbone(nn.Module):
 def _norm_layer(settings: BackboneSettings) -> Callable[..., nn.Module]:
     match settings.norm:
         case "frozen":
-            return FrozenBatchNorm2d
+            return FoldedNorm
         case "group":
             return partial(nn.GroupNorm, 32)
         case "batch":
