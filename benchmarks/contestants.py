@@ -1,4 +1,4 @@
-"""The two sides: detrkit's DETR with ResNet-50 and transformers', with the same random weights.
+"""The two sides: detrkit's DETR with ResNet-50, and transformers'.
 
 The peer is built as its default configuration says, with timm's ResNet and frozen batch normalisation.
 That configuration drops out residual branches alone, where detrkit, like the original, also drops out
@@ -7,89 +7,72 @@ attention weights and hidden units: the peer has less to do.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.settings.experiment import Experiment, recipe
-from detrkit.structures import Objects
+from detrkit.structures import Images, Objects
 from detrkit.weights import huggingface
 from detrkit.weights.coco import COCO_91
 
 
-class Pair(NamedTuple):
-    """The same network twice."""
-
-    ours: Detector
-    peer: Any
-    experiment: Experiment
+def experiment(short: bool) -> Experiment:
+    """The recipe of DETR with ResNet-50; ``short`` has a small ResNet and one layer of each kind."""
+    small = {"model.backbone.name": "resnet18", "model.encoder.layers": 1, "model.decoder.layers": 1}
+    return recipe("detr_r50", small if short else {})
 
 
-def build_pair(device: str, short: bool) -> Pair:
-    """Both networks with the peer's initial weights; ``short`` ones have a small ResNet and few layers."""
-    name, layers = ("resnet18", 1) if short else ("resnet50", 6)
-    peer = build_peer(name, layers)
-    overrides = {"model.backbone.name": name, "model.encoder.layers": layers, "model.decoder.layers": layers}
-    experiment = recipe("detr_r50", overrides)
-    ours = build_detector(experiment, COCO_91)
-    with TemporaryDirectory() as folder:
-        peer.save_pretrained(folder)
-        ours.load_state_dict(huggingface.read(Path(folder)).tensors)
-    return Pair(ours.to(device), peer.to(device), experiment)
-
-
-def build_peer(resnet: str, layers: int) -> Any:
-    """transformers' DETR with random weights; nothing is downloaded."""
-    transformers.utils.logging.disable_progress_bar()
+def build_ours(device: str, short: bool) -> Detector:
+    """detrkit's detector with random weights."""
     torch.manual_seed(0)
+    return build_detector(experiment(short), COCO_91).to(device)
+
+
+def build_peer(device: str, short: bool) -> Any:
+    """transformers' detector with random weights, of which nothing is downloaded."""
+    torch.manual_seed(0)
+    small = {"backbone": "resnet18", "encoder_layers": 1, "decoder_layers": 1}
     config = transformers.DetrConfig(
         use_timm_backbone=True,
         use_pretrained_backbone=False,
-        backbone=resnet,
-        encoder_layers=layers,
-        decoder_layers=layers,
         num_labels=len(COCO_91),
+        **small if short else {},
     )
-    peer = transformers.DetrForObjectDetection(config)
-    _spread_norms(peer)
-    return peer
+    return transformers.DetrForObjectDetection(config).to(device)
 
 
-def draw_image(height: int, width: int, seed: int = 0) -> Tensor:
-    """A normalised image of noise, ``[3, height, width]``."""
-    return torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed))
+def copy_weights(peer: Any, ours: Detector) -> None:
+    """Make both the same network, by the files of transformers that detrkit reads."""
+    with TemporaryDirectory() as folder:
+        transformers.utils.logging.disable_progress_bar()
+        peer.save_pretrained(folder)
+        ours.load_state_dict(huggingface.read(Path(folder)).tensors)
+
+
+def draw_images(number: int, height: int, width: int, device: str) -> Images:
+    """Normalised images of noise, of one size, so that nothing is padded."""
+    pixels = torch.randn(number, 3, height, width, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(number, height, width, dtype=torch.bool)
+    return Images(pixels.to(device), valid.to(device))
 
 
 def draw_objects(counts: list[int], device: str) -> list[Objects]:
-    """So many objects per image at random."""
+    """So many objects per image, at random and of every size."""
     generator = torch.Generator().manual_seed(0)
-    return [
-        Objects(
-            torch.cat(
-                [
-                    torch.rand(n, 2, generator=generator) * 0.5 + 0.25,
-                    torch.rand(n, 2, generator=generator) * 0.4 + 0.05,
-                ],
-                1,
-            ).to(device),
-            torch.randint(1, len(COCO_91), (n,), generator=generator).to(device),
-        )
-        for n in counts
-    ]
+    objects = []
+    for count in counts:
+        centres, sizes = torch.rand(2, count, 2, generator=generator)
+        labels = torch.randint(len(COCO_91), (count,), generator=generator)
+        boxes = torch.cat([0.25 + 0.5 * centres, 0.02 + 0.48 * sizes], dim=1)
+        objects.append(Objects(boxes.to(device), labels.to(device)))
+    return objects
 
 
 def as_labels(objects: list[Objects]) -> list[dict[str, Tensor]]:
     """Objects as transformers takes them."""
     return [{"boxes": image.boxes, "class_labels": image.labels} for image in objects]
-
-
-@torch.no_grad()
-def _spread_norms(peer: nn.Module) -> None:
-    """timm starts with residual branches that are zero; these look as if they had been trained."""
-    for name, tensor in peer.state_dict().items():
-        if name.endswith("weight") and ("bn3" in name or "bn2" in name):
-            tensor.fill_(0.3)
