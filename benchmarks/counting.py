@@ -29,7 +29,14 @@ _ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
 }
 """The kernels that torch's table of operations leaves out."""
-_MOVES_NOTHING = {aten.empty, aten.empty_like, aten.empty_strided, aten._unsafe_view, aten.detach, aten.lift_fresh}
+_MOVES_NOTHING = {
+    aten.empty,
+    aten.empty_like,
+    aten.empty_strided,
+    aten._unsafe_view,
+    aten.detach,
+    aten.lift_fresh,
+}
 
 
 class Kernel(NamedTuple):

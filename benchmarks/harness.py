@@ -66,15 +66,16 @@ def parse(description: str | None, repeats: int) -> Namespace:
     return parser.parse_args()
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, device: str, warmup: int = 2) -> Times:
-    """The seconds of ``repeats`` turns of every way, after ``warmup`` turns that are not counted."""
+def take_turns(ways: Mapping[str, Callable[[], object]], options: Namespace) -> Times:
+    """The seconds of ``options.repeats`` turns of every way, after turns to warm up, which do not count."""
     times: Times = {name: [] for name in ways}
-    for turn in range(warmup + repeats):
+    warmup = 0 if options.short else 2
+    for turn in range(warmup + options.repeats):
         for name, run in ways.items():
-            _wait(device)
+            _wait(options.device)
             start = time.perf_counter()
             run()
-            _wait(device)
+            _wait(options.device)
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return times

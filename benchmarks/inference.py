@@ -25,7 +25,7 @@ def main(options: Namespace) -> None:
     for precision in ("fp32", "bf16"):
         ways[f"peer {precision}"] = peer_detection(peer, images, precision)
         ways[f"detrkit {precision}"] = our_detection(ours, images, precision)
-    times = take_turns(ways, options.repeats, options.device)
+    times = take_turns(ways, options)
 
     figure = "inference, batch 1 at 800 x 1066"
     rows = [

@@ -14,20 +14,22 @@ from contestants import build_ours, build_peer
 from harness import Row, parse, ratios, record, spread
 from training_step import our_step, peer_step, step_images
 
-WAYS = ("peer fp32", "peer bf16", "detrkit fp32", "detrkit bf16")
+PAIRS = (
+    ("detrkit bf16", "peer fp32", 0.6),
+    ("detrkit fp32", "peer fp32", None),
+    ("detrkit bf16", "peer bf16", None),
+)
+"""Ours, the peer's, and the most that ours may need of it."""
 MIB = 2**20
 
 
 def main(options: Namespace) -> None:
-    peaks: dict[str, list[float]] = {way: [] for way in WAYS}
+    pairs = PAIRS[:1] if options.short else PAIRS
+    peaks: dict[str, list[float]] = {way: [] for pair in pairs for way in pair[:2]}
     for _ in range(options.repeats):
-        for way in WAYS:
-            peaks[way].append(_peak_in_a_process(way, options.device, options.short))
-    rows = [
-        _share(peaks, ours="detrkit fp32", peer="peer fp32"),
-        _share(peaks, ours="detrkit bf16", peer="peer fp32", target=0.6),
-        _share(peaks, ours="detrkit bf16", peer="peer bf16"),
-    ]
+        for way, found in peaks.items():
+            found.append(_peak_in_a_process(way, options.device, options.short))
+    rows = [_share(peaks, ours, peer, target) for ours, peer, target in pairs]
     record(options, rows, bytes=peaks)
 
 
@@ -64,7 +66,7 @@ def _highest(device: str) -> int:
     return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
-def _share(peaks: dict[str, list[float]], *, ours: str, peer: str, target: float | None = None) -> Row:
+def _share(peaks: dict[str, list[float]], ours: str, peer: str, target: float | None) -> Row:
     precision, other = ours.split()[1], peer.split()[1]
     return Row(
         f"peak memory of the training step, {precision} against the peer's {other}",

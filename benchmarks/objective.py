@@ -31,16 +31,13 @@ def main(options: Namespace) -> None:
     batches = (2, 4) if options.short else (16, 32, 64, 128, 256)
     criterion = build_ours(options.device, short=True).criterion
     answers = draw_answers(layers, images, number, options.device)
-    times = take_turns(
-        {"peer": peer_loss(answers), "detrkit": our_loss(criterion, answers)}, options.repeats, options.device
-    )
+    times = take_turns({"peer": peer_loss(answers), "detrkit": our_loss(criterion, answers)}, options)
     of_batches = take_turns(
         {
             str(batch): our_loss(criterion, draw_answers(layers, batch, number, options.device))
             for batch in batches
         },
-        options.repeats,
-        options.device,
+        options,
     )
     rows = [
         speedup(

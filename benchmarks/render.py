@@ -7,8 +7,6 @@ from typing import Any
 
 from harness import RESULTS, ROOT
 
-START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
-
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
@@ -17,21 +15,24 @@ def main() -> None:
     options = parser.parse_args()
     records = [json.loads(path.read_text("utf-8")) for path in sorted(options.folder.glob("*.json"))]
     page = options.into.read_text("utf-8")
-    options.into.write_text(place(render(records), page), "utf-8")
+    options.into.write_text(place(render(records), page, "benchmarks"), "utf-8")
 
 
-def place(table: str, page: str) -> str:
-    """The page with the table between its marks, which are added at its end if it has none."""
-    if START not in page:
-        page = f"{page.rstrip()}\n\n## Benchmarks\n\n{START}\n{END}\n"
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table}\n{END}{after}"
+def place(text: str, page: str, mark: str) -> str:
+    """The page with the text between its marks of that name, for which a section is added if it has none."""
+    start, end = f"<!-- {mark}:start -->", f"<!-- {mark}:end -->"
+    if start not in page:
+        page = f"{page.rstrip()}\n\n## {mark.capitalize()}\n\n{start}\n{end}\n"
+    before, _, rest = page.partition(start)
+    return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def render(records: list[dict[str, Any]]) -> str:
     """A table of figures, and one of where each is from."""
-    lines = ["| figure | asked | measured (quartiles) | detrkit | peer | record |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| figure | asked | measured (quartiles) | detrkit | peer | record |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [_figure(row, record["name"]) for record in records for row in record["rows"]]
     lines += ["", "| record | command | commit | date | machine |", "|---|---|---|---|---|"]
     lines += [_origin(record) for record in records]
@@ -56,7 +57,9 @@ def _figure(row: dict[str, Any], name: str) -> str:
 def _origin(record: dict[str, Any]) -> str:
     machine = record["machine"]
     computed = machine["device"] if machine["device"] != "cpu" else f"{machine['threads']} threads"
-    described = f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}), {computed}"
+    described = (
+        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['flags'])}), {computed}"
+    )
     origin = [
         record["name"],
         f"`{record['command']}`",

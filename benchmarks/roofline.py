@@ -20,7 +20,7 @@ def main(options: Namespace) -> None:
         )
     }
     flops = {"matmul": 2 * size**3, "convolution": 2 * 2 * 128 * 128 * 9 * side * (side + 20)}
-    times = take_turns(ways, options.repeats, options.device)
+    times = take_turns(ways, options)
     what = {
         "matmul": f"matrix product of {size}",
         "convolution": f"3x3 convolution of 128 channels, 2 x {side} x {side + 20}, channels last",

@@ -46,7 +46,7 @@ def main(options: Namespace) -> None:
         ways[f"detrkit {precision}"] = our_step(ours, images, precision)
         ways[f"matmul {precision}"] = matmul(size, options.device, precision)
     flops = count_flops(ways["detrkit fp32"])
-    times = take_turns(ways, options.repeats, options.device)
+    times = take_turns(ways, options)
 
     figure = "training step, 2 x 480 x 640"
     rows = [
