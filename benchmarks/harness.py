@@ -128,7 +128,7 @@ def in_precision(device: str, precision: str) -> Any:
 def record(options: Namespace, rows: Sequence[Row], **measured: Any) -> None:
     """Print the rows, and write them with all that was ``measured``, and where and by what."""
     name = Path(sys.argv[0]).stem
-    out = options.out or RESULTS / f"{name}.json"
+    out = options.out or (RESULTS / "short" if options.short else RESULTS) / f"{name}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "name": name,
