@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from argparse import Namespace
 from dataclasses import fields
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from harness import Row, Spread, parse, record
 
 from detrkit.catalog import Catalog
 from detrkit.data.formats.coco import read_coco
@@ -53,8 +55,25 @@ def measure(images: int = IMAGES, annotations: int = ANNOTATIONS) -> dict[str, A
         }
 
 
-def main() -> None:
-    print(json.dumps(measure(), indent=2))
+def main(options: Namespace) -> None:
+    found = measure(*(10_000, 70_000) if options.short else (IMAGES, ANNOTATIONS))
+    cached, first = found["cached_seconds"], found["first_read_and_written_seconds"]
+    what = f"annotations of {found['images']:,} images, {found['annotations']:,} objects"
+    again = Spread(*(cached[key] for key in ("median", "least", "most")))
+    grown = found["resident_growth_mib"]["cached"]
+    rows = [
+        Row(
+            f"{what}, first read",
+            Spread(first, first, first),
+            5,
+            "s",
+            at_most=True,
+            ours=f"{found['json_mb']:.0f} MB",
+        ),
+        Row(f"{what}, cached (median, least, most)", again, 0.3, "s", at_most=True),
+        Row(f"{what}, resident", Spread(grown, grown, grown), 100, "MiB", at_most=True),
+    ]
+    record(options, rows, **found)
 
 
 def _in_a_process(measured: Any, source: Path) -> Any:
@@ -186,4 +205,4 @@ def _ring(random: np.random.Generator, left: float, top: float, width: float, he
 
 
 if __name__ == "__main__":
-    main()
+    main(parse(__doc__, repeats=1))

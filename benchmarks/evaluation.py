@@ -6,13 +6,14 @@ several times, before and after pycocotools, and the resident memory is noted af
 
 import contextlib
 import io
-import json
 import time
+from argparse import Namespace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from harness import Row, Spread, parse, record, seconds
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -52,8 +53,21 @@ def measure(images: int = IMAGES, detections: int = DETECTIONS, repeats: int = R
     }
 
 
-def main() -> None:
-    print(json.dumps(measure(), indent=2))
+def main(options: Namespace) -> None:
+    found = measure(*(20, 10) if options.short else (IMAGES, DETECTIONS))
+    ours, theirs = found["detrkit_seconds"], found["pycocotools_seconds"]
+    faster = Spread(*(theirs / ours[key] for key in ("median", "most", "least")))
+    images = f"{found['images']:,} x {found['detections_per_image']} detections"
+    rows = [
+        Row(
+            f"evaluation of {images} (median, worst, best)",
+            faster,
+            50,
+            ours=seconds(ours["median"]),
+            peer=f"{seconds(theirs)} (pycocotools); largest difference {found['largest_difference']:.1g}",
+        )
+    ]
+    record(options, rows, **found)
 
 
 def _catalog(random: np.random.Generator, images: int) -> Catalog:
@@ -138,4 +152,4 @@ def _resident() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(parse(__doc__, repeats=1))

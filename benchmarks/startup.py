@@ -1,12 +1,14 @@
 """How long the command takes to show its help: processes of their own, one after the other."""
 
-import json
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from harness import Row, Spread, parse, record
 
 REPEATS = 11
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "accelerate", "scipy")
@@ -28,8 +30,19 @@ def measure(repeats: int = REPEATS) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    print(json.dumps(measure(), indent=2))
+def main(options: Namespace) -> None:
+    found = measure(options.repeats)
+    helping = found["help_seconds"]
+    row = Row(
+        "detrkit --help (median, least, most)",
+        Spread(helping["median"], helping["least"], helping["most"]),
+        0.5,
+        "s",
+        at_most=True,
+        ours=f"{found['modules']} modules imported",
+        peer=f"{found['python_seconds']:.3f} s (a Python that does nothing)",
+    )
+    record(options, [row], **found)
 
 
 def _seconds(command: list[str]) -> float:
@@ -46,4 +59,4 @@ def _imported() -> set[str]:
 
 
 if __name__ == "__main__":
-    main()
+    main(parse(__doc__, repeats=REPEATS))

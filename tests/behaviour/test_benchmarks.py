@@ -33,7 +33,9 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
 
 
-@pytest.mark.parametrize("name", ["roofline", "training_step", "memory", "inference", "objective"])
+@pytest.mark.parametrize(
+    "name", ["roofline", "training_step", "memory", "inference", "objective", "startup", "evaluation"]
+)
 def test_a_benchmark_writes_its_record(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, page = tmp_path / "records" / f"{name}.json", tmp_path / "page.md"
     run(name, monkeypatch, "--short", "--repeats", "1", "--out", str(out))
