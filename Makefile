@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The releases that detrkit is tested with; a machine with a GPU wants these as well.
 TORCH := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test test-long check format clean
+.PHONY: demo test test-long check format bench clean
 
 demo: .venv/ready
 	rm -rf demo/run
@@ -28,6 +28,12 @@ check: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# One after the other, since each wants the machine for itself.
+BENCHMARKS := $(filter-out harness contestants counting render scaling,$(basename $(notdir $(wildcard benchmarks/*.py))))
+bench: .venv/ready
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
+	$(BIN)/python benchmarks/render.py
 
 clean:
 	rm -rf .venv demo

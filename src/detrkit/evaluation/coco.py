@@ -9,6 +9,8 @@ results ``[x, y, width, height]``.
 """
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -71,7 +73,7 @@ def to_results(catalog: Catalog, image_id: int, detections: Detections) -> list[
     boxes = _xyxy_to_xywh(detections.boxes.double().numpy(force=True)).tolist()
     scores, labels = detections.scores.tolist(), detections.labels.tolist()
     return [
-        Result(image_id=image_id, category_id=catalog.categories[label].id, bbox=box, score=score)
+        {"image_id": image_id, "category_id": catalog.categories[label].id, "bbox": box, "score": score}
         for box, score, label in zip(boxes, scores, labels, strict=True)
     ]
 
@@ -139,9 +141,10 @@ def _xyxy_to_xywh(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
 def _require_known_ids(path: Path, results: list[Result], catalog: Catalog) -> None:
     images = set(catalog.image_ids.tolist())
     categories = {category.id for category in catalog.categories}
-    for index, result in enumerate(results):
-        for key, known in (("image_id", images), ("category_id", categories)):
-            if result[key] not in known:
+    for key, known in (("image_id", images), ("category_id", categories)):
+        unknown = set(map(itemgetter(key), results)) - known
+        for index, result in enumerate(results if unknown else ()):
+            if result[key] in unknown:
                 raise DetrkitError(
                     f"{path}: entry {index} has {key} {result[key]}, which {catalog.source} does not have; "
                     "evaluate these results on the split that they were made from."
@@ -167,11 +170,18 @@ def _truth(catalog: Catalog) -> hotcoco.COCO:
 def _rows(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "results 7"]:
     rank = dict(zip(catalog.image_ids.tolist(), _ranks(catalog).tolist(), strict=True))
     label = {category.id: label for label, category in enumerate(catalog.categories)}
-    rows = [
-        (rank[found["image_id"]], *found["bbox"], found["score"], label[found["category_id"]])
-        for found in results
-    ]
-    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+    num = len(results)
+    images = map(rank.__getitem__, map(itemgetter("image_id"), results))
+    boxes = chain.from_iterable(map(itemgetter("bbox"), results))
+    labels = map(label.__getitem__, map(itemgetter("category_id"), results))
+    return np.column_stack(
+        [
+            np.fromiter(images, np.float64, num),
+            np.fromiter(boxes, np.float64, 4 * num).reshape(num, 4),
+            np.fromiter(map(itemgetter("score"), results), np.float64, num),
+            np.fromiter(labels, np.float64, num),
+        ]
+    )
 
 
 def _ranks(catalog: Catalog) -> Int64[np.ndarray, " images"]:

@@ -8,6 +8,8 @@ its id, since further on nothing would notice.
 import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain, count
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from detrkit.catalog import Catalog, Category
+from detrkit.data.formats.cache import cached
 from detrkit.errors import DetrkitError
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -32,7 +35,7 @@ class _Image(msgspec.Struct, gc=False):
 class _Annotation(msgspec.Struct, gc=False):
     image_id: Whole
     category_id: Whole
-    bbox: list[float]
+    bbox: tuple[float, ...]  # the garbage collector lets go of tuples of numbers, and follows lists for ever
     id: Whole | None = None
     area: float | None = None
     iscrowd: bool | Literal[0, 1] = 0
@@ -74,21 +77,11 @@ def read_coco(annotations: Path, folder: Path) -> Catalog:
     Raises:
         DetrkitError: What is missing, or which entry is not what COCO's format says.
     """
-    content = _decode(annotations)
+    if not annotations.is_file():
+        raise DetrkitError(f"the annotations are looked for in {annotations}, but {_nearest(annotations)}.")
     if not folder.is_dir():
         raise DetrkitError(f"the images of {annotations} are looked for in {folder}, but {_nearest(folder)}.")
-    categories = _categories(content.categories, annotations)
-    image_ids = _image_ids(content.images, annotations)
-    return Catalog(
-        source=annotations,
-        folder=folder,
-        categories=categories,
-        image_ids=image_ids,
-        file_names=_file_names(content.images, annotations),
-        widths=_sides(content.images, "width", annotations),
-        heights=_sides(content.images, "height", annotations),
-        **_annotation_columns(content.annotations, image_ids, categories, annotations),
-    )
+    return cached(annotations, folder, _parse)
 
 
 def write_coco(catalog: Catalog, annotations: Path) -> None:
@@ -119,9 +112,23 @@ def write_coco(catalog: Catalog, annotations: Path) -> None:
     annotations.write_bytes(msgspec.json.encode(content))
 
 
+def _parse(annotations: Path, folder: Path) -> Catalog:
+    content = _decode(annotations)
+    categories = _categories(content.categories, annotations)
+    image_ids = _image_ids(content.images, annotations)
+    return Catalog(
+        source=annotations,
+        folder=folder,
+        categories=categories,
+        image_ids=image_ids,
+        file_names=_file_names(content.images, annotations),
+        widths=_sides(content.images, "width", annotations),
+        heights=_sides(content.images, "height", annotations),
+        **_annotation_columns(content.annotations, image_ids, categories, annotations),
+    )
+
+
 def _decode(source: Path) -> _Coco:
-    if not source.is_file():
-        raise DetrkitError(f"the annotations are looked for in {source}, but {_nearest(source)}.")
     try:
         return msgspec.json.decode(source.read_bytes(), type=_Coco)
     except msgspec.ValidationError as error:
@@ -164,7 +171,7 @@ def _categories(given: list[_Category], source: Path) -> tuple[Category, ...]:
 def _image_ids(images: list[_Image], source: Path) -> Int64[np.ndarray, " images"]:
     if not images:
         raise DetrkitError(f"{source} lists no images: is it the file of the split that was meant?")
-    image_ids = _integers(image.id for image in images)
+    image_ids = _integers(map(attrgetter("id"), images))
     _require_unique(image_ids, source, "two images have the id")
     return image_ids
 
@@ -186,7 +193,7 @@ def _file_names(images: list[_Image], source: Path) -> np.ndarray:
 def _sides(
     images: list[_Image], side: Literal["width", "height"], source: Path
 ) -> Int64[np.ndarray, " images"]:
-    sides = _integers(getattr(image, side) for image in images)
+    sides = _integers(map(attrgetter(side), images))
     _require(
         sides > 0,
         source,
@@ -205,6 +212,7 @@ def _annotation_columns(
     boxes, areas = _boxes_and_areas(given, ids, source)
     labels = _labels(given, ids, categories, source)
     images = _images_of(given, ids, image_ids, source)
+    crowds = np.fromiter(map(attrgetter("iscrowd"), given), np.bool_, len(given))
     order = np.argsort(images, kind="stable")
     return {
         "offsets": np.searchsorted(images[order], np.arange(len(image_ids) + 1)),
@@ -212,16 +220,16 @@ def _annotation_columns(
         "boxes": boxes[order],
         "labels": labels[order],
         "areas": areas[order],
-        "crowds": np.fromiter((one.iscrowd for one in given), np.bool_, len(given))[order],
+        "crowds": crowds[order],
     }
 
 
 def _annotation_ids(given: list[_Annotation], source: Path) -> Int64[np.ndarray, " annotations"]:
-    next_id = 1 + max((one.id for one in given if one.id is not None), default=0)
-    for one in given:
-        if one.id is None:
-            one.id, next_id = next_id, next_id + 1
-    ids = _integers(one.id for one in given if one.id is not None)
+    stated = list(map(attrgetter("id"), given))
+    if None in stated:
+        following = count(1 + max((one for one in stated if one is not None), default=0))
+        stated = [next(following) if one is None else one for one in stated]
+    ids = _integers(stated)
     _require_unique(ids, source, "two annotations have the id")
     return ids
 
@@ -230,11 +238,12 @@ def _boxes_and_areas(
     given: list[_Annotation], ids: Int64[np.ndarray, " annotations"], source: Path
 ) -> tuple[Float64[np.ndarray, "annotations 4"], Float64[np.ndarray, " annotations"]]:
     def complaint(row: int) -> str:
-        return f"annotation {ids[row]} has the bbox {given[row].bbox}, but four finite numbers are expected"
+        return f"annotation {ids[row]} has the bbox {list(stated[row])}, but four finite numbers are expected"
 
-    _require(np.fromiter((len(one.bbox) == 4 for one in given), np.bool_, len(given)), source, complaint)
-    boxes = np.array([one.bbox for one in given], np.float64).reshape(-1, 4)
-    areas = np.array([np.nan if one.area is None else one.area for one in given], np.float64)
+    stated = list(map(attrgetter("bbox"), given))
+    _require(np.fromiter(map(len, stated), np.int64, len(stated)) == 4, source, complaint)
+    boxes = np.fromiter(chain.from_iterable(stated), np.float64, 4 * len(stated)).reshape(-1, 4)
+    areas = np.array(list(map(attrgetter("area"), given)), np.float64)  # None is not a number
     with np.errstate(over="ignore"):
         areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
         boxes[:, 2:] += boxes[:, :2]
@@ -249,7 +258,7 @@ def _labels(
     source: Path,
 ) -> Int64[np.ndarray, " annotations"]:
     labels = _positions(
-        _integers(one.category_id for one in given), _integers(category.id for category in categories)
+        _integers(map(attrgetter("category_id"), given)), _integers(map(attrgetter("id"), categories))
     )
     _require(
         labels >= 0,
@@ -268,7 +277,7 @@ def _images_of(
     image_ids: Int64[np.ndarray, " images"],
     source: Path,
 ) -> Int64[np.ndarray, " annotations"]:
-    images = _positions(_integers(one.image_id for one in given), image_ids)
+    images = _positions(_integers(map(attrgetter("image_id"), given)), image_ids)
     _require(
         images >= 0,
         source,
