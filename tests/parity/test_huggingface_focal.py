@@ -89,7 +89,7 @@ def randomise(tensors: dict[str, Tensor]) -> None:
         elif tensor.ndim == 1:
             tensor.uniform_(0.5, 1.5)
         elif tensor.ndim == 2:
-            tensor.normal_(0, (0.3 if len(tensor) == 4 else 2) * tensor.shape[1] ** -0.5)
+            tensor.normal_(0, (0.3 if len(tensor) == 4 else 1.5) * tensor.shape[1] ** -0.5)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detrkit.layers.dropout import dropout
+from detrkit.layers.dropout import drop
 
 
 def attend(
@@ -16,19 +16,19 @@ def attend(
     value: Float[Tensor, "B S D"],
     heads: int,
     allowed: Bool[Tensor, "#B #Q S"] | None = None,
-    dropped: float = 0.0,
+    dropout: float = 0.0,
 ) -> Float[Tensor, "B Q D"]:
     """What each query gathers from the values, in ``heads`` independent slices of the width.
 
     ``allowed`` says which keys a query may look at; None allows all. Every query must be allowed one. In
-    training, a share of all weights is ``dropped``.
+    training, this share of the weights is dropped.
     """
     query, key, value = (_split_heads(tokens, heads) for tokens in (query, key, value))
     mask = None if allowed is None else allowed[:, None]
     # on CPUs, torch's kernel of attention has no fast bfloat16 and no dropout; matrix products have both
-    in_steps = query.device.type == "cpu" and (query.dtype == torch.bfloat16 or dropped > 0)
+    in_steps = query.device.type == "cpu" and (query.dtype == torch.bfloat16 or dropout > 0)
     attention = _attend_in_steps if in_steps else F.scaled_dot_product_attention
-    gathered = attention(query, key, value, attn_mask=mask, dropout_p=dropped)
+    gathered = attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return gathered.transpose(1, 2).flatten(2)
 
 
@@ -53,9 +53,9 @@ class Attention(nn.Module):
         allowed: Bool[Tensor, "B #Q S"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
         """What each query gathers from the values whose keys are ``allowed``."""
-        dropped = self.dropout if self.training else 0.0
+        dropout = self.dropout if self.training else 0.0
         query, key, value = self.query(query), self.key(key), self.value(value)
-        return self.output(attend(query, key, value, self.heads, allowed, dropped))
+        return self.output(attend(query, key, value, self.heads, allowed, dropout))
 
     def _initialise(self) -> None:
         # DETR draws the three input projections as one Xavier matrix of 3 D x D, whose bound is
@@ -77,7 +77,7 @@ def _attend_in_steps(
     weights = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     if attn_mask is not None:
         weights = weights.masked_fill(~attn_mask, -math.inf)
-    return dropout(weights.softmax(-1), dropout_p) @ value
+    return drop(weights.softmax(-1), dropout_p) @ value
 
 
 def _split_heads(tokens: Float[Tensor, "B S D"], heads: int) -> Float[Tensor, "B heads S d"]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 _LEVELS = 2**16
 
 
-def dropout(values: Float[Tensor, "*N"], probability: float) -> Float[Tensor, "*N"]:
+def drop(values: Float[Tensor, "*N"], probability: float) -> Float[Tensor, "*N"]:
     """The values, each zero with this probability, and the others scaled up to keep the mean.
 
     On a CPU, drawing the random numbers is what costs. There, four of them come from one number of 64 bits, so
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
 
     def forward(self, values: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """The values with some of them dropped, in training."""
-        return dropout(values, self.probability) if self.training else values
+        return drop(values, self.probability) if self.training else values
 
 
 def _draw(shape: torch.Size) -> Int16[Tensor, "*N"]:

@@ -33,7 +33,7 @@ class Encoder(nn.Module):
         tokens = memory.tokens
         for layer in self.layers:
             scale = 1.0 if self.modulate is None else self.modulate(tokens)
-            tokens = layer(tokens, memory.position * scale, memory.allowed)
+            tokens = layer(tokens, memory.position * scale, memory.valid)
         return memory._replace(tokens=self.norm(tokens))
 
     def _flatten(self, features: list[FeatureMap]) -> Memory:
@@ -67,9 +67,10 @@ class EncoderLayer(nn.Module):
         self,
         tokens: Float[Tensor, "B S D"],
         position: Float[Tensor, "#B S D"],
-        allowed: Bool[Tensor, "B 1 S"] | None,
+        valid: Bool[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B S D"]:
-        """The tokens after each has looked at those that are allowed. Positions steer where, not what."""
+        """The tokens after each has looked at the valid ones. Positions steer where, not what."""
+        allowed = None if valid is None else valid[:, None]
 
         def look(tokens: Tensor) -> Tensor:
             placed = tokens + position

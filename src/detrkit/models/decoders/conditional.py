@@ -111,8 +111,8 @@ class PlacedSelfAttention(nn.Module):
         """What each query gathers from the ``allowed`` others."""
         query = self.query(hidden) + self.query_place(place)
         key = self.key(hidden) + self.key_place(place)
-        dropped = self.dropout if self.training else 0.0
-        return self.output(attend(query, key, self.value(hidden), self.heads, allowed, dropped))
+        dropout = self.dropout if self.training else 0.0
+        return self.output(attend(query, key, self.value(hidden), self.heads, allowed, dropout))
 
 
 class ConditionalCrossAttention(nn.Module):
@@ -145,9 +145,9 @@ class ConditionalCrossAttention(nn.Module):
             query, key = query + self.query_place(place), key + position
         query = self._side_by_side(query, self.query_gaze(gaze))
         key = self._side_by_side(key, position)
-        dropped = self.dropout if self.training else 0.0
+        dropout = self.dropout if self.training else 0.0
         value = self.value(memory.tokens)
-        return self.output(attend(query, key, value, self.heads, memory.allowed, dropped))
+        return self.output(attend(query, key, value, self.heads, memory.allowed, dropout))
 
     def _side_by_side(
         self, content: Float[Tensor, "B S D"], place: Float[Tensor, "B S D"]
