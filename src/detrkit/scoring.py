@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple, assert_never
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -141,7 +142,8 @@ class Focal(Scoring):
         self, logits: Float[Tensor, "L B Q K"], labels: Int[Tensor, "L B Q"], totals: Totals
     ) -> Float[Tensor, " L"]:
         """The focal loss of every query and class, divided by the step's number of objects."""
-        target = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
+        classes = torch.arange(logits.shape[-1], device=labels.device)
+        target = (labels[..., None] == classes).to(logits.dtype)
         wrong = logits * (1 - 2 * target)
         entropy = F.softplus(wrong)
         # (1 - p) ** gamma of the true class, p ** gamma of the others: by the logarithm, since a power has

@@ -287,7 +287,7 @@ def train_alike(
     expected = training(composition, images, objects)
     model.train()
     for step in range(steps):
-        report = take_step(accelerator, model, optimizer, [batch], totals, settings.clip_norm)
+        report = take_step(accelerator, model, optimizer, [batch], totals, settings.clip_norm).read()
         loss, norm = next(expected)
         assert report.loss == pytest.approx(loss, rel=TOLERANCE), step
         assert report.gradient_norm == pytest.approx(norm, rel=TOLERANCE), step

@@ -11,8 +11,8 @@ _LEVELS = 2**16
 def drop(values: Float[Tensor, "*N"], probability: float) -> Float[Tensor, "*N"]:
     """The values, each zero with this probability, and the others scaled up to keep the mean.
 
-    On a CPU, drawing the random numbers is what costs. There, four of them come from one number of 64 bits, so
-    that the probability is rounded to 1 / 65536.
+    On a CPU, drawing the random numbers is what costs. There, four of them come from one number of 64 bits,
+    so that the probability is rounded to 1 / 65536.
     """
     if probability == 0.0 or values.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(values, probability)

@@ -6,6 +6,7 @@ their parameters and names, so that checkpoints know nothing of it, and the weig
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -16,9 +17,14 @@ from torchvision.ops import FrozenBatchNorm2d
 class FoldedNorm(FrozenBatchNorm2d):
     """The constants of a frozen normalisation, which the convolution before it applies."""
 
-    def forward(self, values: Tensor) -> Tensor:
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
         """The values as they are."""
-        return values
+        return x
 
     def scale_and_shift(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
         """What multiplies and what is added to every channel."""
@@ -32,7 +38,7 @@ class FoldedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, norm: FoldedNorm) -> None:
         super().__init__()
         self.weight = conv.weight
-        self._geometry = conv.stride, conv.padding, conv.dilation, conv.groups
+        self._geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
         self._norm = (norm,)  # in a tuple, since it is a module of its own elsewhere
         self.register_buffer("folded_weight", None, persistent=False)
         self.register_buffer("folded_bias", None, persistent=False)

@@ -32,10 +32,11 @@ class Criterion:
         ``class_error`` and ``cardinality_error``.
         """
         logits, boxes = _at_least_float32(output.logits), _at_least_float32(output.boxes)
-        matches = match(logits, boxes, objects, self.scoring, self.matching)
+        groups = None if output.groups is None else _as_images(output.groups)
+        matches, of_groups = self._match(logits, boxes, groups, objects)
         terms = self._terms(logits, boxes, objects, matches, totals)
-        if output.groups is not None:
-            terms |= _prefixed("group", self._terms_of_groups(output.groups, objects, totals))
+        if groups is not None:
+            terms |= _prefixed("group", self._terms_of_groups(*groups, objects, of_groups, totals))
         if output.denoised is not None:
             terms |= _prefixed("denoising", self._terms_of_denoising(output.denoised, objects, totals))
         total = torch.stack([self._weight(name) * term.sum() for name, term in terms.items()]).sum()
@@ -63,18 +64,44 @@ class Criterion:
         l1, giou = box_losses(boxes, targets, matches, totals)
         return {"classification": self.scoring.loss(logits, wanted, totals), "l1": l1, "giou": giou}
 
-    def _terms_of_groups(self, groups: Groups, objects: list[Objects], totals: Totals) -> Terms:
+    def _match(
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        boxes: Float[Tensor, "L B Q 4"],
+        groups: tuple[Float[Tensor, "L GB Q K"], Float[Tensor, "L GB Q 4"]] | None,
+        objects: list[Objects],
+    ) -> tuple[Matches, Matches]:
+        """The matches of the answers and of the groups, whose costs go to the host together."""
+        number = 1
+        if groups is not None:
+            number += groups[0].shape[1] // len(objects)
+            logits, boxes = torch.cat([logits, groups[0]], dim=1), torch.cat([boxes, groups[1]], dim=1)
+        matches = match(logits, boxes, objects * number, self.scoring, self.matching)
+        own = matches.query.shape[-1] // number
+        first, rest = ([part[:, piece] for part in matches] for piece in (slice(own), slice(own, None)))
+        image, query, target = rest
+        num_objects = sum(len(image.labels) for image in objects)
+        return Matches(*first), Matches(image - len(objects), query, target - num_objects)
+
+    def _terms_of_groups(
+        self,
+        logits: Float[Tensor, "L GB Q K"],
+        boxes: Float[Tensor, "L GB Q 4"],
+        objects: list[Objects],
+        matches: Matches,
+        totals: Totals,
+    ) -> Terms:
         """The groups as further images with the same objects."""
-        number = groups.logits.shape[1]
-        logits, boxes = (_at_least_float32(part.flatten(1, 2)) for part in groups)
-        everywhere = objects * number
-        matches = match(logits, boxes, everywhere, self.scoring, self.matching)
-        return self._terms(logits, boxes, everywhere, matches, Totals(*(number * total for total in totals)))
+        number = logits.shape[1] // len(objects)
+        totals = Totals(*(number * total for total in totals))
+        return self._terms(logits, boxes, objects * number, matches, totals)
 
     def _terms_of_denoising(self, denoised: Denoised, objects: list[Objects], totals: Totals) -> Terms:
         """The denoising queries as images with one query each, whose match is known."""
         logits, boxes = (_at_least_float32(part[:, :, None]) for part in (denoised.logits, denoised.boxes))
-        (known,) = (denoised.target >= 0).nonzero(as_tuple=True)
+        share = denoised.positives / (denoised.positives + denoised.negatives)
+        # those with a target, in order; ``nonzero`` would have to ask the device how many they are
+        known = (denoised.target < 0).byte().argsort(stable=True)[: round(share * len(denoised.target))]
         index = known.expand(len(logits), -1)
         matches = Matches(index, torch.zeros_like(index), denoised.target[index])
         positives = denoised.positives * totals.boxes
@@ -93,6 +120,11 @@ def count_totals(objects: list[Objects], max_objects: int) -> Totals:
     """What one batch adds to the totals of its step, where an image can match ``max_objects``."""
     counts = [len(image.labels) for image in objects]
     return Totals(len(counts), sum(counts), sum(min(count, max_objects) for count in counts))
+
+
+def _as_images(groups: Groups) -> tuple[Float[Tensor, "L GB Q K"], Float[Tensor, "L GB Q 4"]]:
+    """The groups' answers, as if each group were of images of its own."""
+    return _at_least_float32(groups.logits.flatten(1, 2)), _at_least_float32(groups.boxes.flatten(1, 2))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -54,8 +54,9 @@ def _measure(run: Run) -> Pace:
     for batches in run.training_steps(range(_WARM_UP + _TIMED)):
         start = time.perf_counter()
         moved = [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
-        totals, _ = agree(run.accelerator, moved, run.detector.max_objects, stop=False)
-        take_step(run.accelerator, run.model, run.optimizer, moved, totals, run.experiment.optim.clip_norm)
+        totals, _ = agree(moved, run.detector.max_objects, stop=False)
+        clip_norm = run.experiment.optim.clip_norm
+        take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip_norm).read()
         times.append(time.perf_counter() - start)
     start = time.perf_counter()
     validation_metrics(run)

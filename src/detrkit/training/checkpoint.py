@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from detrkit.catalog import Category, require_same_categories
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
+from detrkit.training.averaging import Average
 from detrkit.weights import store
 
 _VERSION = 1
@@ -42,7 +42,7 @@ class State:
     progress: Progress
     detector: Detector
     optimizer: Optimizer
-    average: AveragedModel | None
+    average: Average | None
     scaler: torch.amp.GradScaler | None
 
 
@@ -60,7 +60,7 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
         "tensors": name,
         "progress": asdict(state.progress),
         "optimizer": scalars,
-        "average_count": 0 if state.average is None else int(state.average.n_averaged),
+        "average_count": 0 if state.average is None else state.average.count,
         "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "experiment": experiment,
         "categories": state.detector.categories,
@@ -89,7 +89,7 @@ def restore(folder: Path, state: State) -> None:
         state.detector.load_state_dict(_unprefixed("detector", tensors))
         if state.average is not None:
             state.average.module.load_state_dict(_unprefixed("average", tensors))
-            state.average.n_averaged.fill_(rest["average_count"])
+            state.average.count = rest["average_count"]
         _restore_optimizer(state, _unprefixed("optimizer", tensors), rest["optimizer"])
         if state.scaler is not None:
             state.scaler.load_state_dict(rest["scaler"])

@@ -7,7 +7,9 @@ that is interrupted anywhere and resumed ends with the same bits as one left alo
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from detrkit.training.interruption import Interruption
 from detrkit.training.optimise import set_rates
 from detrkit.training.prepare import Run, prepare
 from detrkit.training.schedule import rate_factor, validates
-from detrkit.training.step import NonFiniteLossError, StepReport, agree, explain, take_step, to_device
+from detrkit.training.step import NonFiniteLossError, Pending, agree, explain, take_step, to_device
 from detrkit.training.validate import validation_metrics
 from detrkit.weights import store
 
@@ -49,32 +51,29 @@ def fit(
     progress, length, settings = run.state.progress, run.length, run.experiment.train
     yield _started(run)
 
-    reason = "every step is done"
+    reason, launched = "every step is done", None
     with Interruption() as interruption:
         for batches, data_seconds in _timed(_batches(run)):
             if settings.patience and progress.validations_without_gain >= settings.patience:
                 reason = f"the AP did not rise for {settings.patience} validations"
                 break
-            totals, stop = agree(run.accelerator, batches, run.detector.max_objects, interruption.requested)
+            totals, stop = agree(batches, run.detector.max_objects, interruption.requested)
             if stop:
+                yield from _told(run, launched)
                 run.save()
                 yield Interrupted(progress.step, run.out)
                 return
 
-            start = time.perf_counter()
-            _seed(settings.seed, progress.step, run.accelerator.process_index)
-            rates = set_rates(
-                run.optimizer, rate_factor(run.experiment.schedule, progress.step, length.steps)
-            )
-            report = _step(run, batches, totals)
-            progress.step += 1
-            seconds = time.perf_counter() - start + data_seconds
-            yield Stepped(progress.step, length.epoch(progress.step), *report, rates, seconds, data_seconds)
-
-            if validates(length, progress.step, settings.validate_every):
+            previous, launched = launched, _launch(run, batches, totals, data_seconds)
+            yield from _told(run, previous)  # its report came with the costs of this step
+            validate = validates(length, progress.step, settings.validate_every)
+            save = validate or progress.step % settings.checkpoint_every == 0
+            if save or launched.report.is_here:
+                yield from _told(run, launched)
+                launched = None
+            if validate:
                 yield _validate(run)
-                run.save()
-            elif progress.step % settings.checkpoint_every == 0:
+            if save:
                 run.save()
     yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
 
@@ -116,16 +115,49 @@ def _seed(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]))
 
 
-def _step(run: Run, batches: list[Batch], totals: Totals) -> StepReport:
+class _Launched(NamedTuple):
+    """A step that the device may still be busy with."""
+
+    step: int
+    report: Pending
+    rates: dict[str, float]
+    seconds: float
+    data_seconds: float
+
+
+def _launch(run: Run, batches: list[Batch], totals: Totals, data_seconds: float) -> _Launched:
+    """Take a step, without waiting for what it has to tell."""
+    start, progress, experiment = time.perf_counter(), run.state.progress, run.experiment
+    _seed(experiment.train.seed, progress.step, run.accelerator.process_index)
+    factor = rate_factor(experiment.schedule, progress.step, run.length.steps)
+    rates = set_rates(run.optimizer, factor)
     run.model.train()
-    clip_norm = run.experiment.optim.clip_norm
+    with _explained(run):
+        report = take_step(
+            run.accelerator, run.model, run.optimizer, batches, totals, experiment.optim.clip_norm
+        )
+    if run.average is not None:
+        run.average.update(run.detector)
+    progress.step += 1
+    return _Launched(progress.step, report, rates, time.perf_counter() - start + data_seconds, data_seconds)
+
+
+def _told(run: Run, launched: _Launched | None) -> Iterator[Stepped]:
+    """The event of a step, as soon as its report is there; none where there was no step."""
+    if launched is not None:
+        with _explained(run):
+            report = launched.report.read()
+        times = launched.seconds, launched.data_seconds
+        yield Stepped(launched.step, run.length.epoch(launched.step), *report, launched.rates, *times)
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    """Name the files of a batch whose loss is not finite."""
     try:
-        report = take_step(run.accelerator, run.model, run.optimizer, batches, totals, clip_norm)
+        yield
     except NonFiniteLossError as error:
         raise explain(error, run.train.catalog.paths_of(error.image_ids)) from None
-    if run.average is not None:
-        run.average.update_parameters(run.detector)
-    return report
 
 
 def _validate(run: Run) -> Validated:

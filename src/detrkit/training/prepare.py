@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from detrkit.catalog import Catalog, require_same_categories
 from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
@@ -27,7 +26,7 @@ from detrkit.settings.section import describe
 from detrkit.settings.training import TrainSettings
 from detrkit.structures import Batch
 from detrkit.training import checkpoint
-from detrkit.training.averaging import average_of
+from detrkit.training.averaging import Average
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
 from detrkit.weights.transfer import Row, transfer
@@ -48,7 +47,7 @@ class Run:
     detector: Detector
     model: nn.Module
     optimizer: AcceleratedOptimizer
-    average: AveragedModel | None
+    average: Average | None
     state: checkpoint.State
     length: Length
     notes: list[str]
@@ -57,7 +56,7 @@ class Run:
     @property
     def judged(self) -> Detector:
         """What is validated and kept: the moving average where there is one, else the detector."""
-        return self.detector if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+        return self.detector if self.average is None else self.average.module
 
     @property
     def dtype(self) -> torch.dtype:
@@ -196,7 +195,7 @@ def _assemble(
     if settings.precision == "fp64":
         detector.double()
     # Before accelerate wraps ``forward``: a copy made later would call the original's weights.
-    average = average_of(detector, settings.ema).to(accelerator.device) if settings.ema else None
+    average = Average(detector.to(accelerator.device), settings.ema) if settings.ema else None
     optimizer = build_optimizer(detector, experiment.optim)
     model, prepared = accelerator.prepare(detector, optimizer)
     images_per_step = experiment.data.batch_size * settings.accumulate * accelerator.num_processes

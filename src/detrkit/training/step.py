@@ -2,18 +2,22 @@
 
 Every loss is divided by the totals of the whole step, counted before the first backward pass. So the
 gradient is that of one large batch, however the step is split: nothing is averaged afterwards.
+
+On a GPU, a step waits for the device once per micro-batch, when the costs of the matching come to the host.
+What a step has to tell travels without waiting and is read when the next step's costs have arrived.
 """
 
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from detrkit.data.collate import to_network
 from detrkit.errors import NotFiniteError
@@ -38,19 +42,59 @@ class StepReport(NamedTuple):
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss or cost that is not a number, in a batch of these images."""
+    """A loss, cost or gradient that is not a number, in a batch of these images."""
 
     def __init__(self, what: str, image_ids: list[int]) -> None:
         super().__init__(what)
         self.image_ids = image_ids
 
 
-def agree(accelerator: Accelerator, batches: list[Batch], max_objects: int, stop: bool) -> Agreement:
-    """The totals of a step over all processes, and whether any process was asked to stop."""
+class Pending:
+    """What a step has to tell, on its way to the host."""
+
+    def __init__(self, values: Tensor, terms: list[str], image_ids: list[list[int]], scaled: bool) -> None:
+        self._values, self._arrived = _send(values)
+        self._terms = terms
+        self._image_ids = image_ids
+        self._scaled = scaled
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be read without waiting, as it always can where the CPU is the device."""
+        return self._arrived is None
+
+    def read(self) -> StepReport:
+        """The report, as soon as it is there.
+
+        Raises:
+            NonFiniteLossError: naming the images of the micro-batch at fault, or of all if the gradient is.
+                The step has changed nothing then.
+        """
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        values = self._values.double()
+        norm, *losses = values[: 1 + len(self._image_ids)].tolist()
+        loss, *terms = values[1 + len(self._image_ids) :].tolist()
+        for one, image_ids in zip(losses, self._image_ids, strict=True):
+            _require_finite(one, "the loss", image_ids)
+        # A scaler of fp16 skips such a step by itself, and tries the next with a smaller scale.
+        if not self._scaled:
+            _require_finite(norm, "the gradient's norm", [one for ids in self._image_ids for one in ids])
+        rows = torch.tensor(terms, dtype=torch.float64).view(len(self._terms), -1).tolist()
+        return StepReport(loss, dict(zip(self._terms, rows, strict=True)), norm)
+
+
+def agree(batches: list[Batch], max_objects: int, stop: bool) -> Agreement:
+    """The totals of a step over all processes, and whether any process was asked to stop.
+
+    The host knows all of it, so processes tell each other from host to host: no device is asked.
+    """
     totals = [count_totals(batch.objects, max_objects) for batch in batches]
     counts = [sum(column) for column in zip(*totals, strict=True)]
-    shared = torch.tensor([*counts, stop], dtype=torch.float64, device=accelerator.device)
-    *counts, stops = accelerator.reduce(shared, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
+    shared = torch.tensor([*counts, stop], dtype=torch.float64)
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(shared)
+    *counts, stops = shared.tolist()
     return Agreement(Totals(*counts), stops > 0)
 
 
@@ -61,11 +105,14 @@ def take_step(
     batches: list[Batch],
     totals: Totals,
     clip_norm: float,
-) -> StepReport:
-    """Sum the gradients of the micro-batches, clip, update.
+) -> Pending:
+    """Sum the gradients of the micro-batches, clip, update. Where a gradient is not finite, nothing changes.
+
+    The optimiser must be one of torch's fused ones, which can leave out an update without asking the host.
 
     Raises:
-        NonFiniteLossError: before the update, naming the images.
+        NonFiniteLossError: before the update, where a matching cost is not finite. Of a loss or a gradient,
+            the report tells.
     """
     optimizer.zero_grad()
     reports = []
@@ -77,13 +124,11 @@ def take_step(
             accelerator.backward(report.total * accelerator.num_processes)
         reports.append(LossReport(report.total.detach(), report.terms))
     norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
-    norm = float("nan") if norm is None else float(norm)
-    # A scaler of fp16 skips such a step by itself, and tries the next with a smaller scale.
-    if not math.isfinite(norm) and accelerator.scaler is None:
-        image_ids = [image_id for batch in batches for image_id in batch.image_ids]
-        raise NonFiniteLossError(f"the gradient's norm is {norm}", image_ids)
+    norm = reports[0].total.new_tensor(float("nan")) if norm is None else norm
+    if accelerator.scaler is None:
+        optimizer.optimizer.found_inf = (~torch.isfinite(norm)).float()
     optimizer.step()
-    return _summed(accelerator, reports, norm)
+    return _report(accelerator, reports, norm, [batch.image_ids for batch in batches])
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -106,20 +151,34 @@ def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> NotFiniteError:
 
 def _loss(model: nn.Module, batch: Batch, totals: Totals) -> LossReport:
     try:
-        report = model(batch.images, batch.objects, totals)
+        return model(batch.images, batch.objects, totals)
     except NonFiniteCostError as error:
         image_ids = [batch.image_ids[position] for position in error.images]
         raise NonFiniteLossError("the matching costs are not finite", image_ids) from None
-    if not torch.isfinite(report.total):
-        raise NonFiniteLossError(f"the loss is {report.total.item()}", batch.image_ids)
-    return report
 
 
-def _summed(accelerator: Accelerator, reports: list[LossReport], norm: float) -> StepReport:
+def _report(
+    accelerator: Accelerator, reports: list[LossReport], norm: Tensor, image_ids: list[list[int]]
+) -> Pending:
     names = list(reports[0].terms)
-    total = torch.stack([report.total for report in reports]).sum()
+    losses = torch.stack([report.total for report in reports])
     layers = torch.stack([torch.stack([report.terms[name] for name in names]) for report in reports]).sum(0)
-    shared = torch.cat([total[None].to(layers), layers.flatten()])
-    loss, *values = accelerator.reduce(shared, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
-    rows = torch.tensor(values, dtype=torch.float64).view(layers.shape).tolist()
-    return StepReport(loss, dict(zip(names, rows, strict=True)), norm)
+    shared: Any = accelerator.reduce(torch.cat([losses.sum()[None].to(layers), layers.flatten()]), "sum")
+    values = torch.cat([norm[None].to(layers), losses.to(layers), shared])
+    return Pending(values, names, image_ids, scaled=accelerator.scaler is not None)
+
+
+def _send(values: Float[Tensor, " N"]) -> tuple[Float[Tensor, " N"], torch.Event | None]:
+    """The values on the host, and what tells that they have arrived there; nothing waits for them."""
+    if values.device.type == "cpu":
+        return values, None
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    arrived = torch.Event(values.device)
+    arrived.record()
+    return host, arrived
+
+
+def _require_finite(value: float, what: str, image_ids: list[int]) -> None:
+    if not math.isfinite(value):
+        raise NonFiniteLossError(f"{what} is {value}", image_ids)

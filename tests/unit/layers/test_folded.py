@@ -1,4 +1,4 @@
-"""Folding changes no value, no gradient and no name: torchvision's modules one after the other are the truth."""
+"""Folding changes no value, no gradient and no name: torchvision's modules in turn are the truth."""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ from torch.optim import AdamW
 from detrkit.errors import DetrkitError
 from detrkit.settings.training import OptimSettings
 from detrkit.training import checkpoint
-from detrkit.training.averaging import average_of
+from detrkit.training.averaging import Average
 from detrkit.training.checkpoint import Progress, State
 from detrkit.training.optimise import build_optimizer, set_rates
 from detrkit.weights import store
@@ -25,7 +25,7 @@ def build_state(build_tiny: Callable) -> Callable[..., State]:
         detector = build_tiny(seed)
         optimizer = build_optimizer(detector, OptimSettings(lr=0.01, backbone_lr=0.001))
         set_rates(optimizer, 1.0)
-        average = average_of(detector, 0.9) if averaged else None
+        average = Average(detector, 0.9) if averaged else None
         return State(Progress(), detector, optimizer, average, None)
 
     return build
@@ -36,7 +36,7 @@ def train(state: State, steps: int) -> None:
     for _ in range(steps):
         state.detector.step(state.optimizer, state.progress.step)
         if state.average is not None:
-            state.average.update_parameters(state.detector)
+            state.average.update(state.detector)
         state.progress.step += 1
 
 
@@ -52,7 +52,7 @@ def assert_equal(found: State, expected: State) -> None:
         )
     assert (found.average is None) == (expected.average is None)
     if found.average is not None and expected.average is not None:
-        assert int(found.average.n_averaged) == int(expected.average.n_averaged)
+        assert found.average.count == expected.average.count
         for name, value in expected.average.module.state_dict().items():
             assert torch.equal(found.average.module.state_dict()[name], value), name
 

@@ -1,14 +1,21 @@
+import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from detrkit.catalog import Category
+from detrkit.detectors.build import build_detector
 from detrkit.errors import DetrkitError
 from detrkit.objective.matching import NonFiniteCostError
+from detrkit.settings.experiment import recipe
 from detrkit.structures import Batch, Images, LossReport, Objects, Totals
+from detrkit.training.averaging import Average
+from detrkit.training.optimise import build_optimizer
 from detrkit.training.step import NonFiniteLossError, StepReport, agree, explain, take_step, to_device
 
 
@@ -34,8 +41,8 @@ def batch(first_id: int, *counts: int) -> Batch:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_totals_are_counted_over_all_micro_batches(accelerator: Accelerator, stop: bool) -> None:
-    totals, stops = agree(accelerator, [batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
+def test_totals_are_counted_over_all_micro_batches(stop: bool) -> None:
+    totals, stops = agree([batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
     assert totals == Totals(images=5, boxes=2 + 7 + 0 + 5 + 6, matched=2 + 5 + 0 + 5 + 5)
     assert stops is stop
 
@@ -49,10 +56,10 @@ def test_a_step_follows_the_gradient_of_all_micro_batches_clipped(
     accelerator: Accelerator, build_tiny: Callable, clip_norm: float
 ) -> None:
     detector, twin = build_tiny(0).eval(), build_tiny(0).eval()
-    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(detector.parameters(), lr=1.0))
+    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(detector.parameters(), lr=1.0, fused=True))
     batches = [batch(0, 1, 1), batch(2, 1)]
     totals = Totals(3, 3, 3)
-    report = take_step(accelerator, detector, optimizer, batches, totals, clip_norm)
+    report = take_step(accelerator, detector, optimizer, batches, totals, clip_norm).read()
 
     pixels = torch.cat([each.images.pixels for each in batches])
     loss = twin.head(twin.body(pixels.mean((2, 3)))).square().sum(1).mean()
@@ -83,7 +90,7 @@ class Failing(torch.nn.Module):
         if self.calls == 2 and self.failure == "cost":
             raise NonFiniteCostError([1])
         factor = float(self.failure) if self.calls == 2 else 1.0
-        return LossReport(self.weight * factor, {})
+        return LossReport(self.weight * factor, {"loss": torch.ones(1)})
 
 
 @pytest.mark.parametrize(
@@ -98,9 +105,11 @@ def test_a_loss_that_is_not_finite_moves_nothing_and_names_its_images(
     accelerator: Accelerator, failure: str, image_ids: list[int], text: str
 ) -> None:
     model = Failing(failure)
-    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(model.parameters(), lr=1.0))
+    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(model.parameters(), lr=1.0, fused=True))
     with pytest.raises(NonFiniteLossError, match=text) as caught:
-        take_step(accelerator, model, optimizer, [batch(0, 1, 1), batch(2, 1, 1)], Totals(4, 4, 4), 0.1)
+        take_step(
+            accelerator, model, optimizer, [batch(0, 1, 1), batch(2, 1, 1)], Totals(4, 4, 4), 0.1
+        ).read()
     assert caught.value.image_ids == image_ids
     assert model.weight.item() == 1
     sentence = explain(caught.value, [Path("data/7.jpg"), Path("data/9.jpg")])
@@ -116,3 +125,80 @@ def test_pixels_and_boxes_take_the_networks_precision() -> None:
     assert [image.boxes.dtype for image in moved.objects] == [torch.float64] * 2
     assert [image.labels.dtype for image in moved.objects] == [torch.int64] * 2
     assert moved.image_ids == [4, 5]
+
+
+class Waits(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts what makes the host wait for the device, by operator."""
+
+    waiting = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or name.startswith(self.waiting):
+            self.met.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("decoder", ["plain", "conditional", "anchor", "all that only training has"])
+def test_a_step_waits_for_the_device_once(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch, small_detr: dict[str, object], decoder: str
+) -> None:
+    settings = small_detr | {"model.transformer.dropout": 0.1, "scoring.kind": "focal"}
+    if decoder == "all that only training has":
+        further = {"groups": 2, "denoising.groups": 2, "denoising.negatives": True}
+        settings |= {"model.decoder.kind": "anchor"} | {f"model.decoder.{k}": v for k, v in further.items()}
+    else:
+        settings |= {"model.decoder.kind": decoder}
+    experiment = recipe("detr_r50", settings)
+    detector = build_detector(experiment, (Category(1, "cat"), Category(2, "dog")))
+    optimizer = accelerator.prepare_optimizer(build_optimizer(detector, experiment.optim))
+    average = Average(detector, 0.9)
+    pixels = torch.randn(2, 3, 64, 64)
+    objects = [Objects(torch.rand(count, 4) / 2 + 0.1, torch.ones(count).long()) for count in (3, 0)]
+    batches = [Batch(Images(pixels), objects, [1, 2], [(64, 64)] * 2)]
+    totals, _ = agree(batches, detector.max_objects, stop=False)
+
+    calls: list[str] = []
+    for name in ("cpu", "item", "nonzero", "tolist", "numpy", "__bool__", "__int__", "__float__"):
+        genuine = getattr(Tensor, name)
+
+        def counted(self: Tensor, *args: Any, name: str = name, genuine: Any = genuine) -> Any:
+            calls.append(name)
+            return genuine(self, *args)
+
+        monkeypatch.setattr(Tensor, name, counted)
+    for _ in range(3):
+        calls.clear()
+        with Waits() as waits:
+            pending = take_step(accelerator, detector, optimizer, batches, totals, 0.1)
+            average.update(detector)
+        assert calls == ["cpu", "numpy"]  # the costs of the matching; as numpy's they are on the host already
+        assert waits.met == []
+    monkeypatch.undo()
+    assert pending.read().gradient_norm > 0
+
+
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(
+    accelerator: Accelerator, build_tiny: Callable
+) -> None:
+    detector = build_tiny(0)
+    optimizer = accelerator.prepare_optimizer(torch.optim.AdamW(detector.parameters(), lr=0.1, fused=True))
+    good, bad = batch(0, 1, 1), batch(2, 1, 1)
+    bad.images.pixels[0, 0, 0, 0] = float("nan")
+    take_step(accelerator, detector.eval(), optimizer, [good], Totals(2, 2, 2), 0.1).read()
+    before = copy.deepcopy((detector.state_dict(), optimizer.state_dict()["state"]))
+    pending = take_step(accelerator, detector, optimizer, [good, bad], Totals(4, 4, 4), 0.1)
+    with pytest.raises(NonFiniteLossError, match="the loss is nan") as caught:
+        pending.read()
+    assert caught.value.image_ids == [2, 3]
+    torch.testing.assert_close(
+        (detector.state_dict(), optimizer.state_dict()["state"]), before, rtol=0, atol=0
+    )
+    assert take_step(accelerator, detector, optimizer, [good], Totals(2, 2, 2), 0.1).read().loss > 0

@@ -150,10 +150,10 @@ class ConditionalCrossAttention(nn.Module):
         return self.output(attend(query, key, value, self.heads, memory.allowed, dropout))
 
     def _side_by_side(
-        self, content: Float[Tensor, "B S D"], place: Float[Tensor, "B S D"]
+        self, content: Float[Tensor, "B S D"], place: Float[Tensor, "#B S D"]
     ) -> Float[Tensor, "B S E"]:
         """The two in every head's slice, ``E = 2 D``."""
-        halves = [part.unflatten(-1, (self.heads, -1)) for part in (content, place)]
+        halves = [part.unflatten(-1, (self.heads, -1)) for part in (content, place.expand_as(content))]
         return torch.cat(halves, dim=-1).flatten(2)
 
 

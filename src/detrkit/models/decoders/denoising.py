@@ -22,7 +22,8 @@ from detrkit.structures import Denoised, Objects
 class NoisyObjects(NamedTuple):
     """Denoising queries: true objects with noise. They are padded to one number T for all images, at least 1.
 
-    ``target`` counts through the objects of the whole batch; -1 is 'no object'. ``group`` tells apart
+    ``real`` says which are no padding, and ``places`` where those are, counting through all queries of the
+    batch. ``target`` counts through the objects of the whole batch; -1 is 'no object'. ``group`` tells apart
     the copies of an image's objects, which do not see each other. Of every object there are so many
     ``positives`` and ``negatives``.
     """
@@ -30,6 +31,7 @@ class NoisyObjects(NamedTuple):
     hidden: Float[Tensor, "B T D"]
     anchors: Float[Tensor, "B T 4"]
     real: Bool[Tensor, "B T"]
+    places: Int[Tensor, " R"]
     target: Int[Tensor, "B T"]
     group: Int[Tensor, " T"]
     positives: int
@@ -37,9 +39,8 @@ class NoisyObjects(NamedTuple):
 
     def read(self, logits: Float[Tensor, "L B T K"], boxes: Float[Tensor, "L B T 4"]) -> Denoised:
         """The answers to them, without the padding among them."""
-        return Denoised(
-            logits[:, self.real], boxes[:, self.real], self.target[self.real], self.positives, self.negatives
-        )
+        logits, boxes = (part.flatten(1, 2)[:, self.places] for part in (logits, boxes))
+        return Denoised(logits, boxes, self.target.flatten()[self.places], self.positives, self.negatives)
 
 
 class Denoising(nn.Module):
@@ -64,6 +65,7 @@ class Denoising(nn.Module):
             self.labels(self._noisy_labels(labels)),
             self._noisy_boxes(boxes, negative).logit(),
             real.repeat(1, copies),
+            _places([len(image.labels) for image in objects], copies).to(real.device),
             target.masked_fill(negative, -1),
             copy // per_group,
             self.settings.groups,
@@ -89,6 +91,17 @@ class Denoising(nn.Module):
         low, high = moved[..., :2], moved[..., 2:]
         corners = torch.cat([torch.minimum(low, high), torch.maximum(low, high)], dim=-1)
         return xyxy_to_cxcywh(corners.clamp(0, 1)).clamp(1e-3, 1 - 1e-3)
+
+
+def _places(counts: list[int], copies: int) -> Int[Tensor, " R"]:
+    """Where the queries that are no padding lie: from the counts, for which no device need be asked."""
+    longest = max(1, *counts)
+    starts = [(image * copies + copy) * longest for image in range(len(counts)) for copy in range(copies)]
+    counts = [count for count in counts for _ in range(copies)]
+    return torch.tensor(
+        [start + number for start, count in zip(starts, counts, strict=True) for number in range(count)],
+        dtype=torch.int64,
+    )
 
 
 def _pad(tensors: list[Tensor]) -> Tensor:
