@@ -1,5 +1,7 @@
 """The DETR family as a detector: a network, its loss, and its postprocessing."""
 
+from typing import Any
+
 from torch import nn
 
 from detrkit.catalog import Category
@@ -33,6 +35,10 @@ class DetrDetector(Detector):
     def forward(self, images: Images, objects: list[Objects], totals: Totals) -> LossReport:
         """The set loss of a batch."""
         return self.criterion(self.network(images, objects), objects, totals)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the network, in place; matching and losses, which ask the host, stay as they are."""
+        self.network.compile(*args, **kwargs)
 
     def detect(self, images: Images, sizes: list[tuple[int, int]]) -> list[Detections]:
         """The last decoder layer's answers."""

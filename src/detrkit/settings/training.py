@@ -54,6 +54,13 @@ class TrainSettings(Section):
     """Forward passes per optimiser step: the same gradient as one batch as many times as large."""
     precision: Literal["bf16", "fp16", "fp32", "fp64"] = "fp32"
     """`bf16` and `fp16` run the network under autocast; boxes, costs and losses stay in float32."""
+    compile: bool = False
+    """Have torch.compile write kernels for the network, which takes minutes at the start and pays off in long
+    runs. It needs a C++ compiler, and on a GPU triton. Results differ in their last digits."""
+    activation_checkpointing: bool = False
+    """Keep no activations inside layers and residual blocks, and compute them anew in the backward pass:
+    the same results with less memory, in about a third more time. Blocks with batch normalisation keep theirs,
+    whose statistics would be counted twice."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights, which is then what is validated and kept; 0 has none.
     It is ramped: after n steps at most (1 + n) / (10 + n), so that a short run is not held back."""

@@ -1,6 +1,7 @@
 """Setting a run up: from settings and a dataset to the parts that the loop moves."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from detrkit.catalog import Catalog, require_same_categories
@@ -27,6 +29,7 @@ from detrkit.settings.training import TrainSettings
 from detrkit.structures import Batch
 from detrkit.training import checkpoint
 from detrkit.training.averaging import Average
+from detrkit.training.memory import recompute_activations
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
 from detrkit.weights.transfer import Row, transfer
@@ -127,13 +130,20 @@ def prepare(
 
 def build_accelerator(settings: TrainSettings) -> Accelerator:
     """Accelerate's view of devices and processes, at this run's precision."""
+    # Totals are counted on the hosts: with gloo beside nccl, their sum asks no device.
+    handlers = [InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo")] if _on_many_gpus() else []
     # accelerate keeps the first accelerator's precision for the whole process, and another run may follow.
     AcceleratorState._reset_state()
     mixed = settings.precision if settings.precision in ("bf16", "fp16") else "no"
-    accelerator = Accelerator(mixed_precision=mixed)
+    accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=handlers)
     if mixed == "fp16" and accelerator.device.type == "cpu":
         raise DetrkitError("train.precision is fp16, which a CPU does not compute in: take bf16 or fp32.")
     return accelerator
+
+
+def _on_many_gpus() -> bool:
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
+    return torch.cuda.is_available() and "LOCAL_RANK" in os.environ and not on_cpu
 
 
 def _start(detector: Detector, experiment: Experiment, init: Path | None) -> list[Row]:
@@ -197,6 +207,10 @@ def _assemble(
     # Before accelerate wraps ``forward``: a copy made later would call the original's weights.
     average = Average(detector.to(accelerator.device), settings.ema) if settings.ema else None
     optimizer = build_optimizer(detector, experiment.optim)
+    if settings.activation_checkpointing:
+        recompute_activations(detector)
+    if settings.compile:
+        detector.compile(dynamic=True)
     model, prepared = accelerator.prepare(detector, optimizer)
     images_per_step = experiment.data.batch_size * settings.accumulate * accelerator.num_processes
     return Run(
