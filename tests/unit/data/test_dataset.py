@@ -9,7 +9,7 @@ from detrkit.catalog import Catalog
 from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
 from detrkit.data.formats.coco import read_coco
 from detrkit.data.formats.recognise import read_split
-from detrkit.data.transforms import evaluation_transform, training_transform
+from detrkit.data.transforms import evaluation_transform, training_transform, unchanged
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.structures import ImageSize, Sample
@@ -20,10 +20,6 @@ SMALL = DataSettings(short_sides=(64, 96, 128), crop_short_sides=(96, 128), crop
 @pytest.fixture
 def catalog(content: Any, write: Callable) -> Catalog:
     return read_coco(*write(content))
-
-
-def unchanged(sample: Sample) -> Sample:
-    return sample
 
 
 def equal(a: Sample, b: Sample) -> bool:

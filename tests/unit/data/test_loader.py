@@ -13,7 +13,7 @@ import torch
 from detrkit.data.dataset import SplitDataset
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.loader import evaluation_batches, training_steps
-from detrkit.data.order import step_keys
+from detrkit.data.order import grouped, shuffled, step_keys
 from detrkit.data.transforms import evaluation_transform, training_transform
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
@@ -53,9 +53,22 @@ def require_equal(found: list[Batch], expected: list[Batch]) -> None:
 def test_steps_follow_the_order_across_epochs(train: SplitDataset) -> None:
     steps = list(training_steps(train, **ORDER, steps=range(8, 12), workers=0))
     for step, batches in zip(range(8, 12), steps, strict=True):
-        keys = step_keys(3, 40, step, 2, 2, 0, 1)
+        keys = step_keys(shuffled(3, 40), 40, step, 2, 2, 0, 1)
         expected = [[int(train.catalog.image_ids[index]) for _, index in micro] for micro in keys]
         assert [batch.image_ids for batch in batches] == expected
+
+
+def test_steps_follow_the_order_of_groups(shared: Path) -> None:
+    dataset = SplitDataset(
+        read_split(shared / "coco-mini", "val2017"), evaluation_transform(ImageSize(32, 48))
+    )
+    order = grouped(3, dataset.catalog.widths / dataset.catalog.heights, 8)
+    found = flat(
+        training_steps(dataset, **ORDER | {"batch_size": 8}, steps=range(6), workers=0, group_by_aspect=True)
+    )
+    keys = [micro for step in range(6) for micro in step_keys(order, 120, step, 8, 2, 0, 1)]
+    expected = [[int(dataset.catalog.image_ids[index]) for _, index in micro] for micro in keys]
+    assert [batch.image_ids for batch in found] == expected
 
 
 def test_workers_change_nothing(train: SplitDataset) -> None:
