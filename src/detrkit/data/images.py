@@ -91,6 +91,8 @@ def _reduce(image: Image.Image, reduction: int) -> int:
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     match image.mode:
+        case "RGB":
+            return image  # which convert would copy
         case "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
             return _from_16_bits(np.asarray(image), path)
         case "F":

@@ -42,9 +42,9 @@ class Transform:
         self, seen: Sample | UInt8[Tensor, "3 H W"], random: np.random.Generator | None = None
     ) -> Sample | UInt8[Tensor, "3 h w"]:
         """A sample or an image in a view of its own, drawn anew for every call unless ``random`` is given."""
-        image = seen.image if isinstance(seen, Sample) else seen
+        image = (seen.image if isinstance(seen, Sample) else seen).as_subclass(Tensor)
         view = self.draw((image.shape[-2], image.shape[-1]), random or np.random.default_rng())
-        return show(seen, view) if isinstance(seen, Sample) else _show_pixels(seen, view, 1)
+        return show(seen, view) if isinstance(seen, Sample) else _show_pixels(image, view, 1)
 
 
 def training_transform(settings: DataSettings) -> Transform:
@@ -66,11 +66,12 @@ def show(sample: Sample, view: View, reduction: int = 1) -> Sample:
 
     ``sample.image`` may be the stored image reduced by ``reduction``; boxes are in pixels of the stored one.
     """
-    boxes = _show_boxes(sample.boxes.as_subclass(Tensor), sample.image, view, reduction)
+    image = sample.image.as_subclass(Tensor)
+    boxes = _show_boxes(sample.boxes.as_subclass(Tensor), image, view, reduction)
     left, top, right, bottom = boxes.unbind(-1)
     visible = (right > left) & (bottom > top)
     return sample._replace(
-        image=tv_tensors.Image(_show_pixels(sample.image, view, reduction)),
+        image=tv_tensors.Image(_show_pixels(image, view, reduction)),
         boxes=tv_tensors.BoundingBoxes(  # pyright: ignore[reportCallIssue] torch's stub hides its own
             boxes[visible], format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=view.size
         ),
@@ -80,7 +81,7 @@ def show(sample: Sample, view: View, reduction: int = 1) -> Sample:
 
 def _show_pixels(image: UInt8[Tensor, "3 H W"], view: View, reduction: int) -> UInt8[Tensor, "3 h w"]:
     left, top, right, bottom = _cut(image, view, reduction)
-    part = image.as_subclass(Tensor)[:, top:bottom, left:right]
+    part = image[:, top:bottom, left:right]
     if view.mirrored:
         part = part.flip(-1)
     part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)
