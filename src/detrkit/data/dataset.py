@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -17,6 +17,7 @@ from detrkit.catalog import Catalog
 from detrkit.data.images import read_reduced_image
 from detrkit.data.order import Key
 from detrkit.data.transforms import Transform, show
+from detrkit.data.views import View
 from detrkit.errors import DetrkitError
 from detrkit.structures import Sample
 
@@ -44,12 +45,22 @@ class SplitDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         """The sample of an image in an epoch; DetrkitError if its file cannot be read."""
-        epoch, index = key
-        size = self.catalog.size(index)
-        view = self._transform.draw(size, np.random.default_rng([self._seed, epoch, index]))
+        _, index = key
+        view = self.view(key)
         wanted = view.reduction if self._transform.reduced_decoding else 1
-        image, reduction = read_reduced_image(self.catalog.path(index), size, wanted)
+        image, reduction = read_reduced_image(self.catalog.path(index), self.catalog.size(index), wanted)
         return show(self._stored(index, image), view, reduction)
+
+    def view(self, key: Key) -> View:
+        """How a sample shows its image, for which no file is read."""
+        epoch, index = key
+        random = np.random.default_rng([self._seed, epoch, index])
+        return self._transform.draw(self.catalog.size(index), random)
+
+    def aspects(self, epoch: int) -> Float64[np.ndarray, " images"]:
+        """Width over height of all samples of an epoch."""
+        sizes = np.array([self.view((epoch, index)).size for index in range(len(self))], dtype=np.float64)
+        return sizes[:, 1] / sizes[:, 0]
 
     def _stored(self, index: int, image: UInt8[Tensor, "3 _ _"]) -> Sample:
         size = self.catalog.size(index)

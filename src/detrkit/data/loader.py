@@ -38,13 +38,12 @@ def training_steps(
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
     A later range continues exactly where an earlier one ended. Closing the iterator ends its workers. A
-    micro-batch has images of nearly one aspect ratio if they are grouped by it.
+    micro-batch shows images at nearly one aspect ratio if they are grouped by it.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
     """
-    aspects = dataset.catalog.widths / dataset.catalog.heights
-    order = grouped(seed, aspects, batch_size) if group_by_aspect else shuffled(seed, len(dataset))
+    order = grouped(seed, dataset.aspects, batch_size) if group_by_aspect else shuffled(seed, len(dataset))
     keys = (
         micro_batch
         for step in steps

@@ -17,6 +17,9 @@ Key = tuple[int, int]
 Order = Callable[[int], Int64[np.ndarray, " images"]]
 """The order of all images in an epoch. Read-only, since it is shared."""
 
+Aspects = Callable[[int], Float64[np.ndarray, " images"]]
+"""Width over height of all images as they are shown in an epoch."""
+
 _WINDOW = 64
 """Micro-batches among which images are grouped: the more, the less padding, and the less they mix."""
 
@@ -26,12 +29,11 @@ def shuffled(seed: int, num_images: int) -> Order:
     return lru_cache(maxsize=4)(partial(_shuffled, seed, num_images))
 
 
-def grouped(seed: int, aspects: Float64[np.ndarray, " images"], batch_size: int) -> Order:
-    """Images whose widths are nearly the same share of their heights share a micro-batch of ``batch_size``.
+def grouped(seed: int, aspects: Aspects, batch_size: int) -> Order:
+    """Images of nearly one aspect ratio share a micro-batch of ``batch_size``, which then is padded less.
 
-    A permutation as ``shuffled`` draws it is sorted by those ``aspects`` in windows of ``_WINDOW``
-    micro-batches, which are then shuffled. The images of a micro-batch that reaches into another epoch are
-    not grouped.
+    A permutation as ``shuffled`` draws it is sorted by ``aspects`` in windows of ``_WINDOW`` micro-batches,
+    which are then shuffled. The images of a micro-batch that reaches into another epoch are not grouped.
     """
     return lru_cache(maxsize=4)(partial(_grouped, seed, aspects, batch_size))
 
@@ -55,16 +57,14 @@ def _shuffled(seed: int, num_images: int, epoch: int) -> Int64[np.ndarray, " ima
     return order
 
 
-def _grouped(
-    seed: int, aspects: Float64[np.ndarray, " images"], batch_size: int, epoch: int
-) -> Int64[np.ndarray, " images"]:
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(aspects))
+def _grouped(seed: int, aspects: Aspects, batch_size: int, epoch: int) -> Int64[np.ndarray, " images"]:
+    random, aspects_now = np.random.default_rng([seed, epoch]), aspects(epoch)
+    order = random.permutation(len(aspects_now))
     begun = -epoch * len(order) % batch_size  # images that complete the last micro-batch of the epoch before
     whole = (len(order) - begun) // batch_size * batch_size
     for first in range(begun, begun + whole, _WINDOW * batch_size):
         window = order[first : min(first + _WINDOW * batch_size, begun + whole)]
-        alike = window[np.argsort(aspects[window], kind="stable")]
+        alike = window[np.argsort(aspects_now[window], kind="stable")]
         window[:] = random.permutation(alike.reshape(-1, batch_size)).ravel()
     order.setflags(write=False)
     return order

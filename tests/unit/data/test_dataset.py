@@ -106,6 +106,14 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(shapes: Path) -> None:
     assert not all(equal(expected[0, index], expected[1, index]) for index in range(4))
 
 
+def test_views_and_aspects_are_those_of_the_samples(shapes: Path) -> None:
+    dataset = SplitDataset(read_split(shapes, "train"), training_transform(SMALL), seed=4)
+    for epoch in range(2):
+        sizes = [tuple(dataset[epoch, index].image.shape[1:]) for index in range(len(dataset))]
+        assert [dataset.view((epoch, index)).size for index in range(len(dataset))] == sizes
+        assert dataset.aspects(epoch).tolist() == [width / height for height, width in sizes]
+
+
 def test_the_global_generator_is_left_alone(shapes: Path) -> None:
     dataset = SplitDataset(read_split(shapes, "train"), training_transform(SMALL), seed=4)
     torch.manual_seed(1)

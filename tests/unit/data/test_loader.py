@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,13 +63,27 @@ def test_steps_follow_the_order_of_groups(shared: Path) -> None:
     dataset = SplitDataset(
         read_split(shared / "coco-mini", "val2017"), evaluation_transform(ImageSize(32, 48))
     )
-    order = grouped(3, dataset.catalog.widths / dataset.catalog.heights, 8)
+    order = grouped(3, dataset.aspects, 8)
     found = flat(
         training_steps(dataset, **ORDER | {"batch_size": 8}, steps=range(6), workers=0, group_by_aspect=True)
     )
     keys = [micro for step in range(6) for micro in step_keys(order, 120, step, 8, 2, 0, 1)]
     expected = [[int(dataset.catalog.image_ids[index]) for _, index in micro] for micro in keys]
     assert [batch.image_ids for batch in found] == expected
+
+
+def test_groups_are_padded_less_and_resume(train: SplitDataset) -> None:
+    order = ORDER | {"batch_size": 8, "accumulate": 1, "workers": 0}
+    settings = SMALL.model_copy(update={"crop_probability": 1.0})
+    dataset = SplitDataset(train.catalog, training_transform(settings), seed=3)
+    shares = []
+    for group in (False, True):
+        batches = flat(training_steps(dataset, **order, steps=range(10), group_by_aspect=group))
+        seen = [batch.images.valid for batch in batches]
+        shares.append(np.mean([1.0 if valid is None else float(valid.float().mean()) for valid in seen]))
+        later = flat(training_steps(dataset, **order, steps=range(7, 10), group_by_aspect=group))
+        require_equal(later, batches[7:])
+    assert shares[1] > shares[0] + 0.05
 
 
 def test_workers_change_nothing(train: SplitDataset) -> None:

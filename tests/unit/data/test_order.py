@@ -16,7 +16,7 @@ def order_of(kind: str, seed: int, num_images: int, batch_size: int) -> Order:
     if kind == "shuffled":
         return shuffled(seed, num_images)
     aspects = np.random.default_rng(num_images).choice([0.5, 0.75, 4 / 3, 1.5], num_images)
-    return grouped(seed, aspects, batch_size)
+    return grouped(seed, lambda epoch: np.roll(aspects, epoch), batch_size)
 
 
 def flat(lists: list[list[Key]]) -> list[Key]:
@@ -92,7 +92,7 @@ def test_places_of_a_step_by_hand() -> None:
 @pytest.mark.parametrize("world", [1, 2])
 def test_batches_within_an_epoch_have_one_aspect_where_there_are_enough(world: int) -> None:
     aspects = np.array([0.75] * 40 + [1.5] * 48)
-    order, mixed, across, steps = grouped(5, aspects, 8), 0, 0, 33
+    order, mixed, across, steps = grouped(5, lambda _: aspects, 8), 0, 0, 33
     for step in range(steps):
         for rank in range(world):
             for micro in step_keys(order, 88, step, 8, 1, rank, world):
@@ -105,7 +105,7 @@ def test_batches_within_an_epoch_have_one_aspect_where_there_are_enough(world: i
 
 def test_batches_across_epochs_are_complete_and_the_others_still_grouped() -> None:
     aspects = np.array([0.75] * 45 + [1.5] * 46)  # 91 images: epochs end within batches of 8
-    order, mixed, within = grouped(5, aspects, 8), 0, 0
+    order, mixed, within = grouped(5, lambda _: aspects, 8), 0, 0
     for step in range(8 * 91 // 8):
         (micro,) = step_keys(order, 91, step, 8, 1, 0, 1)
         if len({epoch for epoch, _ in micro}) == 1:
@@ -117,6 +117,6 @@ def test_batches_across_epochs_are_complete_and_the_others_still_grouped() -> No
 
 def test_neighbours_in_a_batch_change_from_epoch_to_epoch() -> None:
     aspects = np.linspace(0.5, 2, 4096)
-    order = grouped(0, aspects, 4)
+    order = grouped(0, lambda _: aspects, 4)
     batches = [{frozenset(batch) for batch in order(epoch).reshape(-1, 4).tolist()} for epoch in range(2)]
     assert len(batches[0] & batches[1]) < 5

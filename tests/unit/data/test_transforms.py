@@ -1,4 +1,5 @@
 import json
+import pickle
 from pathlib import Path
 
 import hypothesis
@@ -218,3 +219,11 @@ def test_unchanged_is_as_stored() -> None:
     shown = unchanged(sample)
     assert torch.equal(shown.image, sample.image)
     assert torch.equal(shown.boxes, sample.boxes)
+
+
+def test_transforms_reach_workers_that_are_not_forked() -> None:
+    transform, sample = training_transform(DataSettings()), sample_of(coordinates(80, 90), [[10, 5, 40, 50]])
+    sent = pickle.loads(pickle.dumps(transform))  # noqa: S301
+    found, expected = (one(sample, np.random.default_rng(3)) for one in (sent, transform))
+    assert torch.equal(found.image, expected.image)
+    assert torch.equal(found.boxes, expected.boxes)
