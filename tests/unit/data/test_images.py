@@ -172,6 +172,12 @@ def test_a_reduced_jpeg_has_the_means_of_its_pixels(
     assert np.abs(found - means).max(initial=0) <= 3
 
 
+def test_a_jpeg_too_small_to_be_reduced_is_said_to_be_whole(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (40, 1)), tmp_path / "a.jpg")
+    image, by = read_reduced_image(path, (1, 40), 2)
+    assert (by, image.shape) == (1, (3, 1, 40))
+
+
 def test_what_is_not_a_jpeg_is_not_reduced(tmp_path: Path) -> None:
     path = saved(Image.fromarray(PIXELS), tmp_path / "a.png")
     image, by = read_reduced_image(path, (6, 4), 2)
