@@ -1,7 +1,7 @@
 """Images and their boxes as a view shows them: cut, mirrored and resized once, in bytes.
 
-Pixels lie channel after channel within each pixel, as files are decoded and as torchvision's kernels for
-bytes take them fastest.
+A pixel's three channels lie side by side in memory, as they are decoded and as torchvision's kernels for
+bytes are fastest.
 """
 
 from collections.abc import Callable
