@@ -2,19 +2,22 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from detrkit.catalog import Catalog
-from detrkit.data.images import read_image
+from detrkit.data.images import read_reduced_image
 from detrkit.data.order import Key
+from detrkit.data.transforms import Transform, show
+from detrkit.data.views import View
 from detrkit.errors import DetrkitError
 from detrkit.structures import Sample
 
@@ -23,13 +26,13 @@ ROUNDING = 0.02
 
 
 class SplitDataset(Dataset[Sample]):
-    """The images and objects of a catalog; ``dataset[epoch, index]`` is one augmented sample.
+    """The images and objects of a catalog; ``dataset[epoch, index]`` is one sample, in a view of its own.
 
     A sample is a function of (seed, epoch, index) alone, whichever process makes it and in whatever
     order. Crowds and boxes without area are left out, and boxes are clipped to their image.
     """
 
-    def __init__(self, catalog: Catalog, transform: Callable[[Sample], Sample], seed: int = 0) -> None:
+    def __init__(self, catalog: Catalog, transform: Transform, seed: int = 0) -> None:
         self.catalog = catalog
         self._transform = transform
         self._seed = seed
@@ -42,18 +45,29 @@ class SplitDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         """The sample of an image in an epoch; DetrkitError if its file cannot be read."""
-        epoch, index = key
-        sample = self._stored(index)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_mixed(self._seed, epoch, index))
-            return self._transform(sample)
+        _, index = key
+        view = self.view(key)
+        wanted = view.reduction if self._transform.reduced_decoding else 1
+        image, reduction = read_reduced_image(self.catalog.path(index), self.catalog.size(index), wanted)
+        return show(self._stored(index, image), view, reduction)
 
-    def _stored(self, index: int) -> Sample:
+    def view(self, key: Key) -> View:
+        """How a sample shows its image, for which no file is read."""
+        epoch, index = key
+        random = np.random.default_rng([self._seed, epoch, index])
+        return self._transform.draw(self.catalog.size(index), random)
+
+    def aspects(self, epoch: int) -> Float64[np.ndarray, " images"]:
+        """Width over height of all samples of an epoch."""
+        sizes = np.array([self.view((epoch, index)).size for index in range(len(self))], dtype=np.float64)
+        return sizes[:, 1] / sizes[:, 0]
+
+    def _stored(self, index: int, image: UInt8[Tensor, "3 _ _"]) -> Sample:
         size = self.catalog.size(index)
         rows = self.catalog.rows(index)
         kept = self._kept[rows]
         return Sample(
-            image=tv_tensors.Image(read_image(self.catalog.path(index), expected=size)),
+            image=tv_tensors.Image(image),
             boxes=tv_tensors.BoundingBoxes(  # pyright: ignore[reportCallIssue] torch's stub hides its own
                 torch.from_numpy(self._boxes[rows][kept]),
                 format=tv_tensors.BoundingBoxFormat.XYXY,
@@ -154,11 +168,6 @@ def _counts(catalog: Catalog, chosen: Bool[np.ndarray, " annotations"]) -> Int64
 
 def _has_area(boxes: Float32[np.ndarray, "annotations 4"]) -> Bool[np.ndarray, " annotations"]:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-
-
-def _mixed(seed: int, epoch: int, index: int) -> int:
-    """A seed for torch, unrelated to those of neighbouring epochs and images."""
-    return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)[0])
 
 
 def _listed(ids: Int64[np.ndarray, " ids"]) -> str:

@@ -35,9 +35,25 @@ def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Ten
     Raises:
         DetrkitError: The file is missing, damaged or too large, or has neither way the expected size.
     """
+    pixels, _ = read_reduced_image(path, expected, 1)
+    return pixels
+
+
+def read_reduced_image(
+    path: Path, expected: tuple[int, int] | None, reduction: int
+) -> tuple[UInt8[Tensor, "3 h w"], int]:
+    """What ``read_image`` returns, of a JPEG ``reduction`` (1, 2, 4, 8) times smaller, and by how much it is.
+
+    A JPEG holds the frequencies of 8 x 8 pixels at a time: without the higher ones, fewer pixels have to be
+    computed. A pixel is then about the mean of ``reduction x reduction``, and the last of a row or column
+    may lie partly outside the image.
+    """
     try:
         with Image.open(path) as image:
-            return pil_to_tensor(_to_rgb(_orient(image, path, expected), path))
+            turned = _is_turned(image, path, expected)
+            reduced_by = _reduce(image, reduction)
+            upright = ImageOps.exif_transpose(image) if turned else image
+            return pil_to_tensor(_to_rgb(upright, path)), reduced_by
     except FileNotFoundError:
         raise DetrkitError(f"the image {path} does not exist: restore it or leave it out.") from None
     except _UNREADABLE as error:
@@ -48,22 +64,35 @@ def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Ten
         ) from None
 
 
-def _orient(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> Image.Image:
+def _is_turned(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> bool:
+    """Whether the stored pixels are to be turned as EXIF says."""
     stored = (image.height, image.width)
     if expected == stored:
-        return image
+        return False
+    orientation = image.getexif().get(_ORIENTATION)
     if expected is None:
-        return ImageOps.exif_transpose(image)
-    if expected == stored[::-1] and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS:
-        return ImageOps.exif_transpose(image)
+        return orientation not in (None, 1)
+    if expected == stored[::-1] and orientation in _QUARTER_TURNS:
+        return True
     raise DetrkitError(
         f"the image {path} is {stored[1]} x {stored[0]} pixels, but its dataset states "
         f"{expected[1]} x {expected[0]} (width x height): correct the annotations or restore the file."
     )
 
 
+def _reduce(image: Image.Image, reduction: int) -> int:
+    """By how much the decoder has now been told to reduce the image: ``reduction``, or 1 if it cannot."""
+    if reduction == 1:
+        return 1
+    width, height = image.size
+    told = image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
+    return 1 if told is None else round(width / told[1][2])
+
+
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     match image.mode:
+        case "RGB":
+            return image  # which convert would copy
         case "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
             return _from_16_bits(np.asarray(image), path)
         case "F":

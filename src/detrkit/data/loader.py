@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detrkit.data.collate import collate
 from detrkit.data.dataset import SplitDataset
-from detrkit.data.order import Key, step_keys
+from detrkit.data.order import Key, grouped, shuffled, step_keys
 from detrkit.errors import DetrkitError
 from detrkit.structures import Batch
 
@@ -33,18 +33,21 @@ def training_steps(
     world: int,
     steps: range,
     workers: int,
+    group_by_aspect: bool = False,
 ) -> Generator[list[Batch], None, None]:
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
-    A later range continues exactly where an earlier one ended. Closing the iterator ends its workers.
+    A later range continues exactly where an earlier one ended. Closing the iterator ends its workers. A
+    micro-batch shows images at nearly one aspect ratio if they are grouped by it.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
     """
+    order = grouped(seed, dataset.aspects, batch_size) if group_by_aspect else shuffled(seed, len(dataset))
     keys = (
         micro_batch
         for step in steps
-        for micro_batch in step_keys(seed, len(dataset), step, batch_size, accumulate, rank, world)
+        for micro_batch in step_keys(order, len(dataset), step, batch_size, accumulate, rank, world)
     )
     with closing(_load(dataset, keys, workers)) as batches:
         for _ in steps:

@@ -5,25 +5,41 @@ the next part of it, across the end of an epoch if need be, so that no image is 
 has equal work, and neither their number nor that of the micro-batches changes which images a step sees.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 Key = tuple[int, int]
 """(epoch, index of the image): names one sample of all that a dataset can give."""
 
+Order = Callable[[int], Int64[np.ndarray, " images"]]
+"""The order of all images in an epoch. Read-only, since it is shared."""
 
-@lru_cache(maxsize=4)
-def image_order(seed: int, epoch: int, num_images: int) -> Int64[np.ndarray, " images"]:
-    """The order of all images in one epoch. Read-only, since it is shared."""
-    order = np.random.default_rng([seed, epoch]).permutation(num_images)
-    order.setflags(write=False)
-    return order
+Aspects = Callable[[int], Float64[np.ndarray, " images"]]
+"""Width over height of all images as they are shown in an epoch."""
+
+_WINDOW = 64
+"""Micro-batches among which images are grouped: the more, the less padding, and the less they mix."""
+
+
+def shuffled(seed: int, num_images: int) -> Order:
+    """Every permutation is equally likely."""
+    return lru_cache(maxsize=4)(partial(_shuffled, seed, num_images))
+
+
+def grouped(seed: int, aspects: Aspects, batch_size: int) -> Order:
+    """Images of nearly one aspect ratio share a micro-batch of ``batch_size``, which then is padded less.
+
+    A permutation as ``shuffled`` draws it is sorted by ``aspects`` in windows of ``_WINDOW`` micro-batches,
+    which are then shuffled. The images of a micro-batch that reaches into another epoch are not grouped.
+    """
+    return lru_cache(maxsize=4)(partial(_grouped, seed, aspects, batch_size))
 
 
 def step_keys(
-    seed: int, num_images: int, step: int, batch_size: int, accumulate: int, rank: int, world: int
+    order: Order, num_images: int, step: int, batch_size: int, accumulate: int, rank: int, world: int
 ) -> list[list[Key]]:
     """The samples of process ``rank`` in one optimiser step: ``accumulate`` micro-batches of ``batch_size``.
 
@@ -32,9 +48,28 @@ def step_keys(
     """
     first = step * batch_size * accumulate * world
     starts = [first + (micro * world + rank) * batch_size for micro in range(accumulate)]
-    return [[_key(seed, num_images, start + place) for place in range(batch_size)] for start in starts]
+    return [[_key(order, num_images, start + place) for place in range(batch_size)] for start in starts]
 
 
-def _key(seed: int, num_images: int, place: int) -> Key:
+def _shuffled(seed: int, num_images: int, epoch: int) -> Int64[np.ndarray, " images"]:
+    order = np.random.default_rng([seed, epoch]).permutation(num_images)
+    order.setflags(write=False)
+    return order
+
+
+def _grouped(seed: int, aspects: Aspects, batch_size: int, epoch: int) -> Int64[np.ndarray, " images"]:
+    random, aspects_now = np.random.default_rng([seed, epoch]), aspects(epoch)
+    order = random.permutation(len(aspects_now))
+    begun = -epoch * len(order) % batch_size  # images that complete the last micro-batch of the epoch before
+    whole = (len(order) - begun) // batch_size * batch_size
+    for first in range(begun, begun + whole, _WINDOW * batch_size):
+        window = order[first : min(first + _WINDOW * batch_size, begun + whole)]
+        alike = window[np.argsort(aspects_now[window], kind="stable")]
+        window[:] = random.permutation(alike.reshape(-1, batch_size)).ravel()
+    order.setflags(write=False)
+    return order
+
+
+def _key(order: Order, num_images: int, place: int) -> Key:
     epoch, position = divmod(place, num_images)
-    return epoch, int(image_order(seed, epoch, num_images)[position])
+    return epoch, int(order(epoch)[position])

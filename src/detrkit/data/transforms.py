@@ -1,111 +1,111 @@
-"""How images are resized, and augmented in training: DETR's recipe (Carion et al. 2020, appendix A.4).
+"""Images and their boxes as a view shows them: cut, mirrored and resized once, in bytes.
 
-The order and the distributions are those of ``make_coco_transforms`` of the original code. All
-randomness comes from torch's global generator, so that seeding it decides everything.
+A pixel's three channels lie side by side in memory, as they are decoded and as torchvision's kernels for
+bytes are fastest.
 """
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import overload
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from detrkit.data.views import Size, View, evaluation_view, stored_view, training_view
 from detrkit.settings.data import DataSettings
 from detrkit.structures import ImageSize, Sample
 
 
-def training_transform(settings: DataSettings) -> v2.Compose:
-    """Flip, crop some of the images, and resize to a random size: a Sample to a Sample."""
-    cropping = [
-        _random_resize(settings.crop_short_sides, None),
-        RandomCrop(*settings.crop_sides),
-        without_empty_boxes,
-    ]
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(settings.flip),
-            v2.RandomApply(cropping, settings.crop_probability),
-            _random_resize(settings.short_sides, settings.max_size),
-        ]
+@dataclass(frozen=True)
+class Transform:
+    """Draws a view for the size of an image, and shows the image so: a Sample to a Sample."""
+
+    draw: Callable[[Size, np.random.Generator], View]
+    """The view of an image of a size."""
+    reduced_decoding: bool = False
+    """Whether a file may be decoded at 1/2, 1/4 or 1/8 of its size where a view is that small."""
+
+    @overload
+    def __call__(self, seen: Sample, random: np.random.Generator | None = None) -> Sample: ...
+
+    @overload
+    def __call__(
+        self, seen: UInt8[Tensor, "3 H W"], random: np.random.Generator | None = None
+    ) -> UInt8[Tensor, "3 h w"]: ...
+
+    def __call__(
+        self, seen: Sample | UInt8[Tensor, "3 H W"], random: np.random.Generator | None = None
+    ) -> Sample | UInt8[Tensor, "3 h w"]:
+        """A sample or an image in a view of its own, drawn anew for every call unless ``random`` is given."""
+        image = (seen.image if isinstance(seen, Sample) else seen).as_subclass(Tensor)
+        view = self.draw((image.shape[-2], image.shape[-1]), random or np.random.default_rng())
+        return show(seen, view) if isinstance(seen, Sample) else _show_pixels(image, view, 1)
+
+
+def training_transform(settings: DataSettings) -> Transform:
+    """DETR's augmentation: mirror, cut some of the images, and resize to a random size."""
+    return Transform(partial(training_view, settings), settings.reduced_decoding)
+
+
+def evaluation_transform(size: ImageSize) -> Transform:
+    """Resize to the size that a detector expects."""
+    return Transform(partial(evaluation_view, size))
+
+
+unchanged = Transform(stored_view)
+"""Images as they are stored."""
+
+
+def show(sample: Sample, view: View, reduction: int = 1) -> Sample:
+    """The sample as a view shows it, with those of its objects that have an area there.
+
+    ``sample.image`` may be the stored image reduced by ``reduction``; boxes are in pixels of the stored one.
+    """
+    image = sample.image.as_subclass(Tensor)
+    boxes = _show_boxes(sample.boxes.as_subclass(Tensor), image, view, reduction)
+    left, top, right, bottom = boxes.unbind(-1)
+    visible = (right > left) & (bottom > top)
+    return sample._replace(
+        image=tv_tensors.Image(_show_pixels(image, view, reduction)),
+        boxes=tv_tensors.BoundingBoxes(  # pyright: ignore[reportCallIssue] torch's stub hides its own
+            boxes[visible], format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=view.size
+        ),
+        labels=sample.labels[visible],
     )
 
 
-def evaluation_transform(size: ImageSize) -> v2.Transform:
-    """Resize to the size that a detector expects: a Sample to a Sample, or an image to an image."""
-    return Resize(size.short_side, size.max_size)
+def _show_pixels(image: UInt8[Tensor, "3 H W"], view: View, reduction: int) -> UInt8[Tensor, "3 h w"]:
+    left, top, right, bottom = _cut(image, view, reduction)
+    part = image[:, top:bottom, left:right]
+    if view.mirrored:
+        part = part.flip(-1)
+    part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    return functional.resize(part, list(view.size), antialias=True)
 
 
-def resized_size(height: int, width: int, short_side: int, max_size: int | None) -> tuple[int, int]:
-    """(height, width) that DETR resizes an image to.
-
-    The shorter side becomes ``short_side``, or less where the longer one would exceed ``max_size``. As in
-    the original code, rounding may leave the longer side a little above ``max_size``.
-    """
-    short, long = min(height, width), max(height, width)
-    if max_size is not None and long / short * short_side > max_size:
-        short_side = max(1, round(max_size * short / long))
-    if short == short_side:
-        return height, width
-    if width < height:
-        return int(short_side * height / width), short_side
-    return short_side, int(short_side * width / height)
-
-
-class Resize(v2.Transform):
-    """Resizes an image to ``resized_size``, and its boxes with it."""
-
-    def __init__(self, short_side: int, max_size: int | None = None) -> None:
-        super().__init__()
-        self.short_side = short_side
-        self.max_size = max_size
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size to resize to."""
-        height, width = functional.get_size(flat_inputs[0])
-        return {"size": list(resized_size(height, width, self.short_side, self.max_size))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The image, or its boxes, at that size."""
-        return functional.resize(inpt, **params, antialias=True)
+def _show_boxes(
+    boxes: Float[Tensor, "N 4"], image: UInt8[Tensor, "3 H W"], view: View, reduction: int
+) -> Float[Tensor, "N 4"]:
+    """Where the boxes lie in the view, clipped to it."""
+    left, top, right, bottom = _cut(image, view, reduction)
+    height, width = view.size
+    across, down = width / (right - left), height / (bottom - top)
+    corners = boxes / reduction - torch.tensor([left, top, left, top])
+    corners = corners * torch.tensor([across, down, across, down])
+    if view.mirrored:
+        x1, y1, x2, y2 = corners.unbind(-1)
+        corners = torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+    return corners.clamp(torch.zeros(4), torch.tensor([width, height, width, height]))
 
 
-class RandomCrop(v2.Transform):
-    """Crops to a random size and place; sides lie between two bounds, as far as the image reaches.
-
-    Boxes are clipped to the crop, and those outside it lose their area.
-    """
-
-    def __init__(self, smallest: int, largest: int) -> None:
-        super().__init__()
-        self.smallest = smallest
-        self.largest = largest
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The rectangle to cut out."""
-        full_height, full_width = functional.get_size(flat_inputs[0])
-        width = _draw(min(self.smallest, full_width), min(self.largest, full_width))
-        height = _draw(min(self.smallest, full_height), min(self.largest, full_height))
-        top, left = _draw(0, full_height - height), _draw(0, full_width - width)
-        return {"top": top, "left": left, "height": height, "width": width}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The part of the image, or of its boxes, inside that rectangle."""
-        return functional.crop(inpt, **params)
-
-
-def without_empty_boxes(sample: Sample) -> Sample:
-    """The sample with only those objects whose boxes have an area."""
-    left, top, right, bottom = sample.boxes.unbind(-1)
-    visible = (right > left) & (bottom > top)
-    boxes = tv_tensors.wrap(sample.boxes[visible], like=sample.boxes)  # pyright: ignore[reportCallIssue]
-    return sample._replace(boxes=boxes, labels=sample.labels[visible])
-
-
-def _random_resize(short_sides: tuple[int, ...], max_size: int | None) -> v2.Transform:
-    return v2.RandomChoice([Resize(short_side, max_size) for short_side in short_sides])
-
-
-def _draw(low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``, both included."""
-    return int(torch.randint(low, high + 1, ()))
+def _cut(image: UInt8[Tensor, "3 H W"], view: View, reduction: int) -> tuple[int, int, int, int]:
+    """The borders (left, top, right, bottom) of the view's part in a reduced image, in whole pixels."""
+    height, width = image.shape[-2:]
+    left, top, right, bottom = (round(border / reduction) for border in view.part)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return left, top, max(left + 1, min(right, width)), max(top + 1, min(bottom, height))

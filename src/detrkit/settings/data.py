@@ -23,6 +23,10 @@ class DataSettings(Section):
     """Images per forward pass and process. A step sees batch_size x train.accumulate x processes."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Processes that load images; 0 loads them in the training process."""
+    group_by_aspect: bool = False
+    """Whether images shown at nearly one aspect ratio share a training batch, which then is padded less."""
+    reduced_decoding: bool = True
+    """Whether training reads a JPEG at 1/2, 1/4 or 1/8 of its size where it needs no more pixels."""
     flip: Probability = 0.5
     """Probability of a horizontal flip."""
     short_sides: tuple[PositiveInt, ...] = Field(default=tuple(range(480, 801, 32)), min_length=1)

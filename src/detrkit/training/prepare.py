@@ -77,6 +77,7 @@ class Run:
             world=self.accelerator.num_processes,
             steps=steps,
             workers=self.experiment.data.workers,
+            group_by_aspect=self.experiment.data.group_by_aspect,
         )
 
     def save(self) -> None:

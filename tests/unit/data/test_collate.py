@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from torchvision import tv_tensors
 
-from detrkit.data.collate import MEAN, STD, collate, to_network
+from detrkit.data.collate import MEAN, STD, collate, normalise, to_network
 from detrkit.structures import Images, Sample
 
 
@@ -30,6 +31,7 @@ def test_a_batch() -> None:
     assert batch.image_ids == [11, 22]
     assert batch.original_sizes == [(12, 16), (20, 10)]
     assert batch.images.pixels.dtype == torch.uint8
+    assert batch.images.pixels.is_contiguous(memory_format=torch.channels_last)
     images = to_network(batch.images, torch.device("cpu"), torch.float32)
     assert images.valid is not None
     for index, (height, width) in enumerate([(6, 8), (10, 5)]):
@@ -67,3 +69,33 @@ def test_normalised_pixels_are_taken_as_they_are() -> None:
 def test_normalisation_is_that_of_imagenet() -> None:
     assert MEAN == (0.485, 0.456, 0.406)
     assert STD == (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2.0**-8), (torch.float16, 2.0**-10)],
+)
+@pytest.mark.parametrize("shape", [(2, 3, 150, 31), (3, 70, 5), (1, 3, 1, 1), (0, 3, 4, 4)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_normalised_bytes(
+    dtype: torch.dtype, tolerance: float, shape: tuple[int, ...], channels_last: bool
+) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
+    if channels_last:
+        pixels = pixels.movedim(-3, -1).contiguous().movedim(-1, -3)
+    found = normalise(pixels, dtype)
+    assert found.dtype == dtype
+    assert found.movedim(-3, -1).is_contiguous()
+    channels = np.moveaxis(pixels.double().numpy() / 255, -3, -1)
+    expected = np.moveaxis((channels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], -1, -3)
+    np.testing.assert_allclose(found.double().numpy(), expected, rtol=tolerance, atol=min(tolerance, 1e-6))
+
+
+def test_the_padding_is_taken_from_the_mask_wherever_it_is_computed() -> None:
+    batch = collate([sample_of(6, 8, [], 1), sample_of(10, 5, [], 2)])
+    images = to_network(batch.images, torch.device("cpu"), torch.float32)
+    assert images.valid is not None
+    expected = normalise(batch.images.pixels).masked_fill(~images.valid[:, None], 0)
+    assert torch.equal(images.pixels, expected)
+    elsewhere = to_network(batch.images, torch.device("meta"), torch.float32)
+    assert elsewhere.pixels.shape == expected.shape

@@ -9,7 +9,7 @@ from detrkit.catalog import Catalog
 from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
 from detrkit.data.formats.coco import read_coco
 from detrkit.data.formats.recognise import read_split
-from detrkit.data.transforms import evaluation_transform, training_transform
+from detrkit.data.transforms import evaluation_transform, training_transform, unchanged
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.structures import ImageSize, Sample
@@ -20,10 +20,6 @@ SMALL = DataSettings(short_sides=(64, 96, 128), crop_short_sides=(96, 128), crop
 @pytest.fixture
 def catalog(content: Any, write: Callable) -> Catalog:
     return read_coco(*write(content))
-
-
-def unchanged(sample: Sample) -> Sample:
-    return sample
 
 
 def equal(a: Sample, b: Sample) -> bool:
@@ -108,6 +104,14 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(shapes: Path) -> None:
     other = SplitDataset(catalog, transform, seed=5)
     assert not all(equal(other[key], expected[key]) for key in keys)
     assert not all(equal(expected[0, index], expected[1, index]) for index in range(4))
+
+
+def test_views_and_aspects_are_those_of_the_samples(shapes: Path) -> None:
+    dataset = SplitDataset(read_split(shapes, "train"), training_transform(SMALL), seed=4)
+    for epoch in range(2):
+        sizes = [tuple(dataset[epoch, index].image.shape[1:]) for index in range(len(dataset))]
+        assert [dataset.view((epoch, index)).size for index in range(len(dataset))] == sizes
+        assert dataset.aspects(epoch).tolist() == [width / height for height, width in sizes]
 
 
 def test_the_global_generator_is_left_alone(shapes: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detrkit.data.images import read_image
+from detrkit.data.images import read_image, read_reduced_image
 from detrkit.errors import DetrkitError
 
 ORIENTATION = 0x0112
@@ -153,3 +153,62 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         with pytest.raises(DetrkitError):
             read_image(good, (1, 1))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("size", [(64, 96), (61, 99), (9, 40), (15, 15)])
+def test_a_reduced_jpeg_has_the_means_of_its_pixels(
+    tmp_path: Path, reduction: int, size: tuple[int, int]
+) -> None:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    smooth = np.stack([rows * 2, columns * 2, 255 - columns * 2], axis=-1).clip(0, 255).astype(np.uint8)
+    path = saved(Image.fromarray(smooth), tmp_path / "a.jpg", quality=100, subsampling=0)
+    image, by = read_reduced_image(path, size, reduction)
+    assert by == reduction
+    assert image.shape == (3, -(-size[0] // by), -(-size[1] // by))
+    whole = [size[0] // by, size[1] // by]
+    means = smooth[: whole[0] * by, : whole[1] * by].reshape(whole[0], by, whole[1], by, 3).mean((1, 3))
+    found = image.permute(1, 2, 0).numpy()[: whole[0], : whole[1]]
+    assert np.abs(found - means).max(initial=0) <= 3
+
+
+def test_a_jpeg_too_small_to_be_reduced_is_said_to_be_whole(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (40, 1)), tmp_path / "a.jpg")
+    image, by = read_reduced_image(path, (1, 40), 2)
+    assert (by, image.shape) == (1, (3, 1, 40))
+
+
+def test_what_is_not_a_jpeg_is_not_reduced(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(PIXELS), tmp_path / "a.png")
+    image, by = read_reduced_image(path, (6, 4), 2)
+    assert by == 1
+    np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_reduced_jpeg_of_any_mode_is_rgb(tmp_path: Path, mode: str) -> None:
+    path = saved(Image.new("RGB", (32, 48), (200, 200, 200)).convert(mode), tmp_path / "a.jpg", quality=95)
+    image, by = read_reduced_image(path, (48, 32), 4)
+    assert (by, image.shape) == (4, (3, 12, 8))
+    assert (image.int() - 200).abs().max() <= 3
+
+
+def test_a_reduced_jpeg_is_turned_like_the_whole(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:16, :24] = 255  # stored at the top left, seen at the top right
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = saved(Image.fromarray(pixels), tmp_path / "a.jpg", exif=exif, quality=95)
+    image, by = read_reduced_image(path, (96, 64), 8)
+    assert (by, image.shape) == (8, (3, 12, 8))
+    assert image[0].gt(127).nonzero().tolist() == [[row, column] for row in range(3) for column in (6, 7)]
+    with pytest.raises(DetrkitError, match=r"a\.jpg is 96 x 64 pixels, but its dataset states 12 x 8"):
+        read_reduced_image(path, (8, 12), 8)
+
+
+def test_a_damaged_jpeg_is_damaged_reduced_too(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    path = saved(Image.fromarray(noise), tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(DetrkitError, match=r"a\.jpg cannot be read"):
+        read_reduced_image(path, (64, 64), 4)

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from detrkit.data.dataset import SplitDataset
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.loader import evaluation_batches, training_steps
-from detrkit.data.order import step_keys
+from detrkit.data.order import grouped, shuffled, step_keys
 from detrkit.data.transforms import evaluation_transform, training_transform
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
@@ -53,9 +54,36 @@ def require_equal(found: list[Batch], expected: list[Batch]) -> None:
 def test_steps_follow_the_order_across_epochs(train: SplitDataset) -> None:
     steps = list(training_steps(train, **ORDER, steps=range(8, 12), workers=0))
     for step, batches in zip(range(8, 12), steps, strict=True):
-        keys = step_keys(3, 40, step, 2, 2, 0, 1)
+        keys = step_keys(shuffled(3, 40), 40, step, 2, 2, 0, 1)
         expected = [[int(train.catalog.image_ids[index]) for _, index in micro] for micro in keys]
         assert [batch.image_ids for batch in batches] == expected
+
+
+def test_steps_follow_the_order_of_groups(shared: Path) -> None:
+    dataset = SplitDataset(
+        read_split(shared / "coco-mini", "val2017"), evaluation_transform(ImageSize(32, 48))
+    )
+    order = grouped(3, dataset.aspects, 8)
+    found = flat(
+        training_steps(dataset, **ORDER | {"batch_size": 8}, steps=range(6), workers=0, group_by_aspect=True)
+    )
+    keys = [micro for step in range(6) for micro in step_keys(order, 120, step, 8, 2, 0, 1)]
+    expected = [[int(dataset.catalog.image_ids[index]) for _, index in micro] for micro in keys]
+    assert [batch.image_ids for batch in found] == expected
+
+
+def test_groups_are_padded_less_and_resume(train: SplitDataset) -> None:
+    order = ORDER | {"batch_size": 8, "accumulate": 1, "workers": 0}
+    settings = SMALL.model_copy(update={"crop_probability": 1.0})
+    dataset = SplitDataset(train.catalog, training_transform(settings), seed=3)
+    shares = []
+    for group in (False, True):
+        batches = flat(training_steps(dataset, **order, steps=range(10), group_by_aspect=group))
+        seen = [batch.images.valid for batch in batches]
+        shares.append(np.mean([1.0 if valid is None else float(valid.float().mean()) for valid in seen]))
+        later = flat(training_steps(dataset, **order, steps=range(7, 10), group_by_aspect=group))
+        require_equal(later, batches[7:])
+    assert shares[1] > shares[0] + 0.05
 
 
 def test_workers_change_nothing(train: SplitDataset) -> None:

@@ -5,66 +5,118 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detrkit.data.order import Key, image_order, step_keys
+from detrkit.data.order import Key, Order, grouped, shuffled, step_keys
 
 seeds = st.integers(0, 2**40)
 few = st.integers(1, 4)
+kinds = st.sampled_from(["shuffled", "grouped"])
+
+
+def order_of(kind: str, seed: int, num_images: int, batch_size: int) -> Order:
+    if kind == "shuffled":
+        return shuffled(seed, num_images)
+    aspects = np.random.default_rng(num_images).choice([0.5, 0.75, 4 / 3, 1.5], num_images)
+    return grouped(seed, lambda _: aspects, batch_size)
 
 
 def flat(lists: list[list[Key]]) -> list[Key]:
     return list(chain.from_iterable(lists))
 
 
-@given(seeds, st.integers(0, 1000), st.integers(1, 300))
-def test_an_epoch_is_a_permutation(seed: int, epoch: int, num_images: int) -> None:
-    order = image_order(seed, epoch, num_images)
+@given(kinds, seeds, st.integers(0, 1000), st.integers(1, 300), st.integers(1, 20))
+def test_an_epoch_is_a_permutation(
+    kind: str, seed: int, epoch: int, num_images: int, batch_size: int
+) -> None:
+    order = order_of(kind, seed, num_images, batch_size)(epoch)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(num_images))
+    np.testing.assert_array_equal(order, order_of(kind, seed, num_images, batch_size)(epoch))
 
 
-def test_epochs_and_seeds_differ() -> None:
-    orders = {tuple(image_order(seed, epoch, 100).tolist()) for seed in range(5) for epoch in range(5)}
+@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+def test_epochs_and_seeds_differ(kind: str) -> None:
+    orders = {tuple(order_of(kind, seed, 100, 4)(epoch).tolist()) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
 
 
-def test_every_place_is_equally_likely() -> None:
-    places = np.array([image_order(7, epoch, 8) for epoch in range(4000)])
+@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+def test_every_place_is_equally_likely(kind: str) -> None:
+    order = order_of(kind, 7, 8, 2)
+    places = np.array([order(epoch) for epoch in range(4000)])
     counts = np.array([np.bincount(column, minlength=8) for column in places.T])
     assert np.abs(counts - 500).max() < 6 * np.sqrt(500)
 
 
-def test_an_order_is_shared_and_cannot_be_changed() -> None:
+@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+def test_an_order_is_shared_and_cannot_be_changed(kind: str) -> None:
+    order = order_of(kind, 0, 5, 2)
+    assert order(3) is order(3)
     with pytest.raises(ValueError, match="read-only"):
-        image_order(0, 0, 5)[0] = 1
+        order(0)[0] = 1
 
 
-@given(seeds, st.integers(1, 50), st.integers(0, 40), few, few, few)
+@given(kinds, seeds, st.integers(1, 50), st.integers(0, 40), few, few, few)
 def test_processes_and_micro_batches_do_not_change_the_images_of_a_step(
-    seed: int, num_images: int, step: int, batch_size: int, accumulate: int, world: int
+    kind: str, seed: int, num_images: int, step: int, batch_size: int, accumulate: int, world: int
 ) -> None:
-    per_step = batch_size * accumulate * world
-    (together,) = step_keys(seed, num_images, step, per_step, 1, 0, 1)
-    ranks = [step_keys(seed, num_images, step, batch_size, accumulate, rank, world) for rank in range(world)]
+    order, per_step = order_of(kind, seed, num_images, batch_size), batch_size * accumulate * world
+    (together,) = step_keys(order, num_images, step, per_step, 1, 0, 1)
+    ranks = [step_keys(order, num_images, step, batch_size, accumulate, rank, world) for rank in range(world)]
     assert all([len(micro) for micro in rank] == [batch_size] * accumulate for rank in ranks)
     in_turn = [rank[micro] for micro in range(accumulate) for rank in ranks]
     assert flat(in_turn) == together
 
 
-@given(seeds, st.integers(1, 50), few, few)
+@given(kinds, seeds, st.integers(1, 50), few, few)
 def test_every_image_comes_once_per_epoch(
-    seed: int, num_images: int, batch_size: int, accumulate: int
+    kind: str, seed: int, num_images: int, batch_size: int, accumulate: int
 ) -> None:
+    order = order_of(kind, seed, num_images, batch_size)
     steps = -(-3 * num_images // (batch_size * accumulate))
     keys = [
         key
         for step in range(steps)
-        for key in flat(step_keys(seed, num_images, step, batch_size, accumulate, 0, 1))
+        for key in flat(step_keys(order, num_images, step, batch_size, accumulate, 0, 1))
     ]
     for epoch in range(3):
         part = keys[epoch * num_images : (epoch + 1) * num_images]
-        assert part == [(epoch, index) for index in image_order(seed, epoch, num_images)]
+        assert part == [(epoch, index) for index in order(epoch)]
 
 
 def test_places_of_a_step_by_hand() -> None:
-    order = [*((0, index) for index in image_order(1, 0, 5)), *((1, index) for index in image_order(1, 1, 5))]
-    assert step_keys(1, 5, 0, batch_size=2, accumulate=2, rank=1, world=2) == [order[2:4], order[6:8]]
+    order = shuffled(1, 5)
+    stream = [*((0, index) for index in order(0)), *((1, index) for index in order(1))]
+    assert step_keys(order, 5, 0, batch_size=2, accumulate=2, rank=1, world=2) == [stream[2:4], stream[6:8]]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_batches_within_an_epoch_have_one_aspect_where_there_are_enough(world: int) -> None:
+    aspects = np.array([0.75] * 40 + [1.5] * 48)
+    order, mixed, across, steps = grouped(5, lambda _: aspects, 8), 0, 0, 33
+    for step in range(steps):
+        for rank in range(world):
+            for micro in step_keys(order, 88, step, 8, 1, rank, world):
+                epochs = {epoch for epoch, _ in micro}
+                across += len(epochs) > 1
+                mixed += len(epochs) == 1 and len({aspects[index] for _, index in micro}) > 1
+    assert across == 0
+    assert mixed == 0
+
+
+def test_batches_across_epochs_are_complete_and_the_others_still_grouped() -> None:
+    aspects = np.array([0.75] * 45 + [1.5] * 46)  # 91 images: epochs end within batches of 8
+    order, mixed, within = grouped(5, lambda _: aspects, 8), 0, 0
+    for step in range(8 * 91 // 8):
+        (micro,) = step_keys(order, 91, step, 8, 1, 0, 1)
+        if len({epoch for epoch, _ in micro}) == 1:
+            within += 1
+            mixed += len({aspects[index] for _, index in micro}) > 1
+    assert within == 84
+    assert mixed <= 8  # at most the one in each epoch where one aspect ends and the other begins
+
+
+def test_neighbours_in_a_batch_change_from_epoch_to_epoch() -> None:
+    aspects = np.linspace(0.5, 2, 4096)
+    order = grouped(0, lambda _: aspects, 4)
+    batches = [{frozenset(batch) for batch in order(epoch).reshape(-1, 4).tolist()} for epoch in range(2)]
+    assert len(batches[0] & batches[1]) < 5

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from detrkit.catalog import Catalog
 from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images
 from detrkit.data.formats.voc import read_voc_split, voc_splits
+from detrkit.data.transforms import unchanged
 from detrkit.errors import DetrkitError
 
 Object = tuple[str, tuple[object, object, object, object]]
@@ -214,7 +215,7 @@ def test_samples_show_the_pixels_that_a_box_names(root: Path) -> None:
     (root / "JPEGImages/b.jpg").unlink()
     catalog = read_voc_split(root, "train")
     require_images(catalog)
-    sample = SplitDataset(catalog, lambda sample: sample)[0, 1]
+    sample = SplitDataset(catalog, unchanged)[0, 1]
     assert (sample.image_id, sample.original_size) == (2, (30, 40))
     assert (sample.boxes.tolist(), sample.labels.tolist()) == ([[10, 5, 20, 25]], [0])
     left, top, right, bottom = sample.boxes[0].int().tolist()
