@@ -58,8 +58,8 @@ class TrainSettings(Section):
     """Have torch.compile write kernels for the network, which takes minutes at the start and pays off in long
     runs. It needs a C++ compiler, and on a GPU triton. Results differ in their last digits."""
     activation_checkpointing: bool = False
-    """Keep no activations inside layers and residual blocks, and compute them anew in the backward pass:
-    the same results with less memory, in about a third more time. Blocks with batch normalisation keep theirs,
+    """Keep no activations inside layers and residual blocks, and compute them anew in the backward pass: the
+    same results with less memory, in about a third more time. Blocks with batch normalisation keep theirs,
     whose statistics would be counted twice."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights, which is then what is validated and kept; 0 has none.
