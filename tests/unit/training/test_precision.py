@@ -18,7 +18,8 @@ SMALL = {"model.backbone.weights": "none", "model.transformer.dropout": 0.0}
 def first_step(name: str, precision: Precision) -> tuple[Tensor, list[Tensor]]:
     torch.manual_seed(0)
     detector = build_detector(recipe(name, SMALL), (Category(1, "cat"), Category(2, "dog"))).train()
-    objects = [Objects(torch.tensor([[0.5, 0.5, 0.4, 0.3]] * n), torch.ones(n).long()) for n in (2, 0)]
+    box = torch.tensor([[0.5, 0.5, 0.4, 0.3]])
+    objects = [Objects(box.repeat(count, 1), torch.ones(count).long()) for count in (2, 0)]
     torch.manual_seed(1)
     images = Images(torch.randn(2, 3, 64, 96))
     with autocast("cpu", precision):
