@@ -22,8 +22,10 @@ class Record:
         self.seen: list[Images] = []
         self.product: torch.dtype | None = None
         self.modes: set[bool] = set()
+        self.copies = 0
 
     def __deepcopy__(self, memo: dict) -> "Record":
+        self.copies += 1
         return self
 
 
@@ -79,6 +81,7 @@ def test_perfect_answers_score_one_whatever_the_batch_size(catalog: Catalog, bat
     detector = Scripted(catalog.categories, perfect_answers(catalog))
     metrics, results = evaluate(detector, catalog, batch_size=batch_size)
     assert metrics.AP > 1 - 1e-9
+    assert detector.record.copies == 1  # frozen once for all batches
     assert len(results) == len(catalog.labels)
     assert {entry["image_id"] for entry in results} == {1, 3, 4, 5}
 
