@@ -1,4 +1,8 @@
-"""From a normalised image of 800 x 1066 to its detections, one at a time, postprocessing included."""
+"""From a normalised image of 800 x 1066 to its detections, one at a time, postprocessing included.
+
+Each side is made ready once for weights that stay: detrkit by ``frozen``, as ``Predictor`` and ``evaluate``
+do, and the peer by ``eval``, as its documentation says.
+"""
 
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from transformers import DetrImageProcessor
 
 from detrkit.detectors.detector import Detector
 from detrkit.inference.detect import detect
+from detrkit.inference.frozen import frozen
 from detrkit.structures import Images
 
 ORIGINAL = [(480, 640)]
@@ -20,7 +25,8 @@ ORIGINAL = [(480, 640)]
 def main(options: Namespace) -> None:
     ours, peer = build_ours(options.device, options.short), build_peer(options.device, options.short)
     copy_weights(peer, ours)
-    images = draw_images(1, *(64, 96) if options.short else (800, 1066), options.device)
+    # unmasked, on both sides: nothing is padded
+    images = Images(draw_images(1, *(64, 96) if options.short else (800, 1066), options.device).pixels)
     ways: dict[str, Callable[[], Any]] = {}
     for precision in ("fp32", "bf16"):
         ways[f"peer {precision}"] = peer_detection(peer, images, precision)
@@ -40,7 +46,8 @@ def main(options: Namespace) -> None:
 
 def our_detection(detector: Detector, images: Images, precision: Any) -> Callable[[], Any]:
     """detrkit's detections, by what ``evaluate`` and ``Predictor`` call for every batch."""
-    return lambda: detect(detector, images, ORIGINAL, precision)
+    answering = frozen(detector, precision)
+    return lambda: detect(answering, images, ORIGINAL, precision)
 
 
 def peer_detection(model: Any, images: Images, precision: str) -> Callable[[], Any]:

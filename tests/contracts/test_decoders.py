@@ -15,6 +15,7 @@ from detrkit.catalog import Catalog, Category
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.evaluation.coco import evaluate_results, to_results
+from detrkit.inference.frozen import frozen
 from detrkit.models.contracts import FeatureMap, Memory
 from detrkit.models.detr import Detr, build_detr
 from detrkit.objective.criterion import Criterion, count_totals
@@ -171,6 +172,29 @@ def test_bfloat16_answers_are_close_to_float32s(network: Detr, noise: Callable) 
     assert found.logits.dtype == found.boxes.dtype == torch.float32
     assert (found.logits - expected.logits).abs().max() < 0.1 * expected.logits.std()
     assert not torch.equal(found.logits, expected.logits)
+
+
+@pytest.mark.parametrize("sizes", [[(96, 128), (64, 128)], [(96, 128)] * 2], ids=["padded", "unpadded"])
+def test_a_frozen_copy_answers_alike(
+    experiment: Experiment, noise: Callable, sizes: list[tuple[int, int]]
+) -> None:
+    images = noise(*sizes)
+    images = images._replace(valid=None) if images.valid.all() else images
+    torch.manual_seed(0)
+    detector = build_detector(experiment, tuple(Category(each, f"{each}") for each in range(CLASSES))).eval()
+    network = detector.network
+    nn.init.xavier_uniform_(network.decoder.heads.boxes[-1].weight)
+    with torch.no_grad():
+        exact, found = network(images), frozen(detector, "fp32").network(images)
+        torch.testing.assert_close(found.logits, exact.logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.boxes, exact.boxes, rtol=0, atol=1e-5)
+        half = frozen(detector, "bf16").network
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded, found = network(images), half(images)
+    for name in ("logits", "boxes"):
+        rounding = (getattr(rounded, name) - getattr(exact, name)).norm()
+        assert getattr(found, name).dtype == torch.float32
+        assert (getattr(found, name) - getattr(exact, name)).norm() < 2 * rounding
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,6 @@ def predict(
     """Draw what a detector finds in images, and list it in predictions.json."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    from detrkit.data.images import read_image
     from detrkit.drawing import draw_detections
     from detrkit.inference.load import load
     from detrkit.inference.predictor import Predictor, find_images
@@ -55,15 +54,10 @@ def predict(
     output_folder(out)
 
     entries = []
-    for first in range(0, len(files), batch_size):
-        chosen = slice(first, first + batch_size)
-        images = [read_image(file) for file in files[chosen]]
-        for file, picture, image, found in zip(
-            files[chosen], pictures[chosen], images, predictor(images), strict=True
-        ):
-            to_pil_image(draw_detections(image, found, names)).save(picture, quality=95)
-            entries.append({"file": str(file), "detections": _listed(found, detector.categories)})
-            typer.echo(f"{file}: {_summary(found, names)} -> {picture}")
+    for file, picture, (image, found) in zip(files, pictures, predictor.each(files), strict=True):
+        to_pil_image(draw_detections(image, found, names)).save(picture, quality=95)
+        entries.append({"file": str(file), "detections": _listed(found, detector.categories)})
+        typer.echo(f"{file}: {_summary(found, names)} -> {picture}")
     (out / "predictions.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
     typer.echo(f"The pictures and predictions.json are in {out}.")
 

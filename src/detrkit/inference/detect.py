@@ -17,11 +17,14 @@ def detect(
 ) -> list[Detections]:
     """What is found in each image, on the CPU; ``sizes`` are the original (height, width).
 
+    The detector may be ``frozen`` for this precision, which is faster.
+
     Raises:
         NotFiniteError: An answer is not finite.
     """
     weights = next(detector.parameters(), torch.empty(0))
-    moved = to_network(images, weights.device, weights.dtype)
+    # frozen weights may be shorter numbers, which pixels become only where they are multiplied
+    moved = to_network(images, weights.device, torch.promote_types(weights.dtype, torch.float32))
     with _evaluating(detector), torch.inference_mode(), autocast(weights.device.type, precision):
         found = detector.detect(moved, sizes)
     if not all(torch.isfinite(column).all() for detections in found for column in detections):

@@ -14,6 +14,7 @@ from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results
 from detrkit.inference.detect import detect
+from detrkit.inference.frozen import frozen
 from detrkit.inference.precision import Precision
 from detrkit.structures import Detections
 
@@ -34,7 +35,7 @@ def detect_split(
 
     The shares of ranks ``0..world-1`` together are every image once. Labels are the dataset's: a
     detector's are mapped by the categories' names, and what the dataset has no class for falls out.
-    Classes that only one of both knows are said in a warning.
+    Classes that only one of both knows are said in a warning. The detector is copied, as it is now.
 
     Raises:
         DetrkitError: No category is the detector's too, or an image is missing or damaged.
@@ -43,12 +44,13 @@ def detect_split(
     _warn(mapped, catalog)
     require_images(catalog)
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
+    answering = frozen(detector, precision)
     batches = evaluation_batches(dataset, batch_size=batch_size, workers=workers, rank=rank, world=world)
     return (
         (image_id, _relabelled(detections, torch.from_numpy(mapped.labels)))
         for batch in batches
         for image_id, detections in zip(
-            batch.image_ids, detect(detector, batch.images, batch.original_sizes, precision), strict=True
+            batch.image_ids, detect(answering, batch.images, batch.original_sizes, precision), strict=True
         )
     )
 

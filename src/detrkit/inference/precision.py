@@ -16,14 +16,20 @@ def autocast(device_type: str, precision: Precision) -> AbstractContextManager[o
     ``device_type`` is that of the weights, such as ``cuda``. ``fp32`` and ``fp64`` are formats of weights:
     there is nothing to cast.
     """
+    dtype = product_dtype(device_type, precision)
+    return torch.autocast(device_type, dtype, enabled=dtype is not None)
+
+
+def product_dtype(device_type: str, precision: Precision) -> torch.dtype | None:
+    """The format that matrix products are made in, or None where it is the weights'."""
     match precision:
         case "bf16":
-            return torch.autocast(device_type, torch.bfloat16)
+            return torch.bfloat16
         case "fp16":
             if device_type == "cpu":
                 raise DetrkitError("the precision is fp16, which only a GPU computes in: take bf16 or fp32.")
-            return torch.autocast(device_type, torch.float16)
+            return torch.float16
         case "fp32" | "fp64":
-            return torch.autocast(device_type, enabled=False)
+            return None
         case _:
             assert_never(precision)

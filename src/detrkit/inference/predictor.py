@@ -1,8 +1,10 @@
 """A detector for anybody's images."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from glob import glob
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -15,16 +17,29 @@ from detrkit.data.images import SUFFIXES, read_image
 from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
+from detrkit.inference.ahead import made_ahead
 from detrkit.inference.detect import detect
+from detrkit.inference.frozen import frozen
 from detrkit.inference.precision import Precision
-from detrkit.structures import Detections
+from detrkit.structures import Detections, Images
 
 Picture = str | Path | Image.Image | UInt8[Tensor, "3 _ _"]
 """A file, which is turned as its EXIF orientation says, or pixels, which are taken as they are."""
 
 
+class _Prepared(NamedTuple):
+    """Images as they are, and resized to what the detector expects."""
+
+    pixels: list[UInt8[Tensor, "3 _ _"]]
+    resized: Images
+
+
 class Predictor:
-    """Finds objects in images: ``Predictor(detector)(["a.jpg"])``."""
+    """Finds objects in images: ``Predictor(detector)(["a.jpg"])``.
+
+    It copies the detector as it is when the predictor is made, ``frozen``: what becomes of the detector later
+    changes no prediction.
+    """
 
     def __init__(
         self,
@@ -37,7 +52,7 @@ class Predictor:
             raise DetrkitError(f"the threshold is {threshold}, but scores lie between 0 and 1.")
         if batch_size < 1:
             raise DetrkitError(f"the batch size is {batch_size}, but must be at least 1.")
-        self.detector = detector
+        self.detector = frozen(detector, precision)
         self.threshold = threshold
         self.batch_size = batch_size
         self.precision: Precision = precision
@@ -51,14 +66,27 @@ class Predictor:
         """
         if isinstance(images, str):
             raise TypeError(f"expected a list of images: pass ['{images}'].")
-        firsts = range(0, len(images), self.batch_size)
-        return [found for first in firsts for found in self._detect(images[first : first + self.batch_size])]
+        return [found for _, found in self.each(images)]
 
-    def _detect(self, images: Sequence[Picture]) -> list[Detections]:
+    def each(self, images: Sequence[Picture]) -> Generator[tuple[UInt8[Tensor, "3 H W"], Detections]]:
+        """The pixels of each image and what is found there, in order and as soon as it is known.
+
+        While the network looks at one batch, a thread reads and resizes the next.
+
+        Raises:
+            DetrkitError: An image cannot be read.
+        """
+        firsts = range(0, len(images), self.batch_size)
+        chosen = (images[first : first + self.batch_size] for first in firsts)
+        with closing(made_ahead(self._prepare, chosen)) as batches:
+            for pixels, resized in batches:
+                sizes = [(image.shape[-2], image.shape[-1]) for image in pixels]
+                answers = detect(self.detector, resized, sizes, self.precision)
+                yield from zip(pixels, map(self._sure, answers), strict=True)
+
+    def _prepare(self, images: Sequence[Picture]) -> _Prepared:
         pixels = [_pixels(image) for image in images]
-        sizes = [(image.shape[-2], image.shape[-1]) for image in pixels]
-        batch = pad([self._resize(image) for image in pixels])
-        return [self._sure(found) for found in detect(self.detector, batch, sizes, self.precision)]
+        return _Prepared(pixels, pad([self._resize(image) for image in pixels]))
 
     def _sure(self, found: Detections) -> Detections:
         sure = found.scores >= self.threshold

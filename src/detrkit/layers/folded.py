@@ -50,8 +50,9 @@ class FoldedConv2d(nn.Module):
         return F.conv2d(values, *self._fold(), *self._geometry)
 
     def freeze(self) -> None:
-        """Fold once, for weights that will not change any more."""
+        """Fold once, for weights that will not change any more, and keep nothing else."""
         self.folded_weight, self.folded_bias = self._fold()
+        self.register_parameter("weight", None)
 
     def _fold(self) -> tuple[Float[Tensor, "out in y x"], Float[Tensor, " out"]]:
         scale, shift = self._norm[0].scale_and_shift()

@@ -1,6 +1,8 @@
 """Where a token lies, as a vector to add to it (Carion et al. 2020, appendix A.4)."""
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,6 +54,14 @@ class SinePosition(nn.Module):
         codes = [sine_code(angles, half, self.temperature) for angles in (rows, columns)]
         return torch.cat(codes, dim=-1).to(dtype)
 
+    def everywhere(self, values: Float[Tensor, "B channels h w"]) -> Float[Tensor, "1 h w D"]:
+        """The code of every cell of a feature map without padding, remembered for the next of its size."""
+        size, dtype, device = tuple(values.shape[-2:]), values.dtype, values.device
+        # a tensor that is traced has no numbers to remember, only promises of them
+        if torch.compiler.is_compiling() or type(values) is not Tensor:
+            return self(_no_padding(size, device), dtype)
+        return _sine_position(self.width, self.temperature, size, dtype, device)
+
 
 class LearnedPosition(nn.Module):
     """A learned code of each cell's place in the feature map: half column, half row."""
@@ -74,3 +84,20 @@ class LearnedPosition(nn.Module):
         columns = self.columns[None, :width].expand(height, -1, -1)
         rows = self.rows[:height, None].expand(-1, width, -1)
         return torch.cat([columns, rows], dim=-1).to(dtype).expand(batch, -1, -1, -1)
+
+    def everywhere(self, values: Float[Tensor, "B channels h w"]) -> Float[Tensor, "1 h w D"]:
+        """The code of every cell of a feature map without padding."""
+        return self(_no_padding(values.shape[-2:], values.device), values.dtype)
+
+
+@lru_cache(maxsize=32)
+def _sine_position(
+    width: int, temperature: float, size: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "1 h w D"]:
+    # whoever asks first may be in inference mode, whose tensors training cannot use
+    with torch.inference_mode(False):
+        return SinePosition(width, temperature)(_no_padding(size, device), dtype)
+
+
+def _no_padding(size: Sequence[int], device: torch.device) -> Bool[Tensor, "1 h w"]:
+    return torch.ones(1, *size, dtype=torch.bool, device=device)

@@ -48,8 +48,7 @@ class Encoder(nn.Module):
     def _position_of(self, level: FeatureMap) -> Float[Tensor, "#B h w D"]:
         if level.valid is not None:
             return self.position(level.valid, level.values.dtype)
-        everywhere = torch.ones(1, *level.values.shape[-2:], dtype=torch.bool, device=level.values.device)
-        return self.position(everywhere, level.values.dtype)
+        return self.position.everywhere(level.values)
 
 
 class EncoderLayer(nn.Module):
@@ -79,7 +78,7 @@ class EncoderLayer(nn.Module):
         return self.after_feedforward(self.after_attention(tokens, look), self.feedforward)
 
 
-def _position(settings: EncoderSettings, width: int) -> nn.Module:
+def _position(settings: EncoderSettings, width: int) -> SinePosition | LearnedPosition:
     match settings.position:
         case "sine":
             return SinePosition(width, settings.temperature)

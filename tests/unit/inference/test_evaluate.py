@@ -14,6 +14,21 @@ from detrkit.inference.evaluate import detect_split, evaluate
 from detrkit.structures import Detections, Images, ImageSize, LossReport, Objects, Totals
 
 
+class Record:
+    """In what circumstances a detector was asked, shared by its copies."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.seen: list[Images] = []
+        self.product: torch.dtype | None = None
+        self.modes: set[bool] = set()
+        self.copies = 0
+
+    def __deepcopy__(self, memo: dict) -> "Record":
+        self.copies += 1
+        return self
+
+
 class Scripted(Detector):
     """Gives prepared answers, one per image, and remembers the circumstances in which it was asked."""
 
@@ -21,10 +36,7 @@ class Scripted(Detector):
         super().__init__(categories, ImageSize(short_side=32, max_size=48))
         self.layers = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         self.answers = answers
-        self.given = 0
-        self.seen: list[Images] = []
-        self.product: torch.dtype | None = None
-        self.modes: set[bool] = set()
+        self.record = Record()
 
     @property
     def backbone(self) -> nn.Module:
@@ -39,13 +51,13 @@ class Scripted(Detector):
 
     def detect(self, images: Images, sizes: list[tuple[int, int]]) -> list[Detections]:
         assert torch.is_inference_mode_enabled()
-        self.modes |= {module.training for module in self.modules()}
-        self.seen.append(images)
-        self.product = self.layers[0](images.pixels[0, 0, :2, :2]).dtype
-        first, self.given = self.given, self.given + len(sizes)
-        return [
-            Detections(*(column.clone() for column in found)) for found in self.answers[first : self.given]
-        ]
+        record = self.record
+        record.modes |= {module.training for module in self.modules()}
+        record.seen.append(images)
+        record.product = self.layers[0](images.pixels[0, 0, :2, :2]).dtype
+        first, record.given = record.given, record.given + len(sizes)
+        chosen = self.answers[first : record.given]
+        return [Detections(*(column.clone() for column in found)) for found in chosen]
 
 
 @pytest.fixture
@@ -69,6 +81,7 @@ def test_perfect_answers_score_one_whatever_the_batch_size(catalog: Catalog, bat
     detector = Scripted(catalog.categories, perfect_answers(catalog))
     metrics, results = evaluate(detector, catalog, batch_size=batch_size)
     assert metrics.AP > 1 - 1e-9
+    assert detector.record.copies == 1  # frozen once for all batches
     assert len(results) == len(catalog.labels)
     assert {entry["image_id"] for entry in results} == {1, 3, 4, 5}
 
@@ -84,7 +97,7 @@ def test_ranks_share_the_images(catalog: Catalog) -> None:
 def test_images_are_resized_to_what_the_detector_expects(catalog: Catalog) -> None:
     detector = Scripted(catalog.categories, perfect_answers(catalog))
     evaluate(detector, catalog)
-    assert {tuple(images.pixels.shape) for images in detector.seen} == {(1, 3, 32, 32)}
+    assert {tuple(images.pixels.shape) for images in detector.record.seen} == {(1, 3, 32, 32)}
 
 
 def test_a_detector_is_left_as_it_was(catalog: Catalog) -> None:
@@ -96,7 +109,7 @@ def test_a_detector_is_left_as_it_was(catalog: Catalog) -> None:
         assert [module.training for module in detector.modules()] == modes
         assert not torch.is_inference_mode_enabled()
         found.boxes[:] = 0
-    assert detector.modes == {False}
+    assert detector.record.modes == {False}
 
 
 @pytest.mark.parametrize(
@@ -110,8 +123,8 @@ def test_a_detector_is_left_as_it_was(catalog: Catalog) -> None:
 def test_precision(catalog: Catalog, precision: str, weights: torch.dtype, product: torch.dtype) -> None:
     detector = Scripted(catalog.categories, perfect_answers(catalog)).to(weights)
     evaluate(detector, catalog, precision=precision)
-    assert detector.product == product
-    assert detector.seen[0].pixels.dtype == weights
+    assert detector.record.product == product
+    assert detector.record.seen[0].pixels.dtype == weights
 
 
 def test_half_precision_needs_a_gpu(catalog: Catalog) -> None:

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,19 @@ from detrkit.structures import Detections, Images, ImageSize, LossReport, Object
 CATEGORIES = (Category(1, "cat"), Category(2, "dog"))
 
 
+class Shared(list):
+    """A list that copies of its owner share."""
+
+    def __deepcopy__(self, memo: dict) -> "Shared":
+        return self
+
+
 class Corners(Detector):
     """Finds the whole of each image with scores 0.9, 0.5 and 0.1, and remembers the batches that it saw."""
 
     def __init__(self) -> None:
         super().__init__(CATEGORIES, ImageSize(short_side=32, max_size=64))
-        self.batches: list[Images] = []
+        self.batches: list[Images] = Shared()
 
     @property
     def backbone(self) -> nn.Module:
@@ -63,6 +71,7 @@ def test_boxes_are_in_the_space_of_each_image() -> None:
     assert [batch.pixels.shape[0] for batch in detector.batches] == [2, 1]
     assert detector.batches[1].pixels.shape[-2:] == (32, 32)
     assert not detector.batches[0].valid.all()
+    assert detector.batches[1].valid is None
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.0, 3), (0.5, 2), (0.51, 1), (1.0, 0)])
@@ -87,6 +96,70 @@ def test_a_file_an_image_and_a_tensor_are_the_same_picture(tmp_path: Path, small
     assert (answers[0].scores.diff() <= 0).all()
     for found in answers[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found, answers[0], strict=True))
+
+
+def test_a_predictor_keeps_to_the_weights_that_it_was_made_of(small_detr: dict) -> None:
+    torch.manual_seed(0)
+    detector = build_detector(recipe("detr_r50", small_detr), CATEGORIES)
+    predictor = Predictor(detector, threshold=0.0)
+    (before,) = predictor([noise(48, 64)])
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            parameter.zero_()
+    (after,) = predictor([noise(48, 64)])
+    assert torch.equal(after.boxes, before.boxes)
+    assert not torch.equal(Predictor(detector, threshold=0.0)([noise(48, 64)])[0].boxes, before.boxes)
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> dict[str, threading.Event]:
+    """Files of these names can be read, and each sets its event when it is."""
+    read = {f"{number}.jpg": threading.Event() for number in range(5)}
+
+    def read_image(path: Path) -> Tensor:
+        read[path.name].set()
+        return noise(40, 60 + int(path.stem))
+
+    monkeypatch.setattr("detrkit.inference.predictor.read_image", read_image)
+    return read
+
+
+def test_the_next_images_are_read_while_the_network_looks(reading: dict[str, threading.Event]) -> None:
+    waited: list[bool] = []
+
+    class Patient(Corners):
+        """Answers only once the image after this batch has been read."""
+
+        def detect(self, images: Images, sizes: list[tuple[int, int]]) -> list[Detections]:
+            coming = f"{sizes[-1][1] - 60 + 1}.jpg"
+            waited.append(coming not in reading or reading[coming].wait(10))
+            return super().detect(images, sizes)
+
+    found = Predictor(Patient(), batch_size=2)(list(reading))
+    assert waited == [True, True, True]
+    assert [each.boxes[0].tolist() for each in found] == [[0, 0, 60 + number, 40] for number in range(5)]
+
+
+def test_images_come_one_by_one_with_what_is_found_there(reading: dict[str, threading.Event]) -> None:
+    threads = threading.active_count()
+    coming = Predictor(Corners(), batch_size=2).each(list(reading))
+    pixels, found = next(coming)
+    assert torch.equal(pixels, noise(40, 60))
+    assert found.boxes[0].tolist() == [0, 0, 60, 40]
+    coming.close()
+    assert threading.active_count() == threads
+    assert not reading["4.jpg"].is_set()  # no more than the next batch was read
+
+
+def test_an_unreadable_image_is_named_in_its_turn(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    Image.new("RGB", (60, 40)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no png")
+    coming = Predictor(Corners()).each([tmp_path / f"{name}.png" for name in ("good", "bad", "good")])
+    assert next(coming)[0].shape == (3, 40, 60)
+    with pytest.raises(DetrkitError, match=r"bad\.png cannot be read"):
+        next(coming)
+    assert threading.active_count() == threads
 
 
 def test_a_photo_taken_upright_is_turned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.models.dab_detr.modeling_dab_detr import encode_sinusoidal_position_embedding
 
 from detrkit.errors import DetrkitError
@@ -127,3 +128,35 @@ def test_the_code_of_a_point_is_that_of_the_cell_whose_far_corner_it_is(temperat
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     points = torch.stack([(columns + 1) / width, (rows + 1) / height], dim=-1).double()
     torch.testing.assert_close(box_code(points, 32, temperature), cells[:height, :width], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SinePosition, LearnedPosition])
+def test_without_padding_one_code_serves_all_images(kind: type) -> None:
+    position = SinePosition(32, 20.0) if kind is SinePosition else LearnedPosition(32)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for height, width in ((3, 7), (7, 3), (3, 7)):
+            code = position.everywhere(torch.zeros(2, 8, height, width, dtype=dtype))
+            assert torch.equal(code, position(padded(height, width, (height, width)), dtype))
+
+
+def test_a_code_is_computed_once_per_size_width_and_temperature() -> None:
+    values = torch.zeros(2, 8, 5, 11)
+    code = SinePosition(32, 1e4).everywhere(values)
+    assert SinePosition(32, 1e4).everywhere(values + 1) is code
+    assert SinePosition(64, 1e4).everywhere(values).shape[-1] == 64
+    assert not torch.equal(SinePosition(32, 20.0).everywhere(values), code)
+
+
+def test_a_code_that_was_first_needed_in_inference_serves_training() -> None:
+    values = torch.zeros(1, 8, 13, 17)
+    with torch.inference_mode():
+        SinePosition(32, 1e4).everywhere(values)
+    weights = torch.ones(32, requires_grad=True)
+    (SinePosition(32, 1e4).everywhere(values) * weights).sum().backward()
+    assert weights.grad is not None
+
+
+def test_a_code_of_shapes_alone_is_not_remembered() -> None:
+    with FakeTensorMode():
+        SinePosition(32, 1e4).everywhere(torch.zeros(1, 8, 19, 23))
+    assert type(SinePosition(32, 1e4).everywhere(torch.zeros(1, 8, 19, 23))) is Tensor

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detrkit.layers.feedforward import perceptron
 from detrkit.layers.position import box_code
 from detrkit.models.contracts import Memory
-from detrkit.models.decoders.conditional import ConditionalDecoderLayer, start_locally
+from detrkit.models.decoders.conditional import ConditionalDecoderLayer, consult_once, start_locally
 from detrkit.models.decoders.denoising import Denoising, NoisyObjects
 from detrkit.models.heads import Heads
 from detrkit.settings.model import AnchorDecoderSettings, TransformerSettings
@@ -69,6 +69,11 @@ class AnchorDecoder(nn.Module):
         if anchors.shape[1] > self.num_queries:
             allowed = self._allowed(own, noisy)
         return self._sort(own, noisy, *self._decode(hidden, anchors, memory, allowed))
+
+    def freeze(self) -> None:
+        """Let the first layer's queries see each other once for all images, of which none has objects."""
+        code = box_code(self.anchors[None].sigmoid(), self.width, self.temperature)
+        consult_once(self.layers[0], self.place(code))
 
     def _decode(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from detrkit.layers.attention import attend
 from detrkit.layers.feedforward import FeedForward, Residual, linear, perceptron
+from detrkit.layers.known import Known
 from detrkit.layers.position import box_code
 from detrkit.models.contracts import Memory
 from detrkit.models.heads import Heads
@@ -55,6 +56,12 @@ class ConditionalDecoder(nn.Module):
             hidden = layer(hidden, queries, gaze, memory)
             states.append(self.norm(hidden))
         return DetrOutput(*self.heads(torch.stack(states), F.pad(reference, (0, 2))[None]))
+
+    def freeze(self) -> None:
+        """Find once for all images where the queries look, and what they first see in each other."""
+        queries = self.queries[None]
+        self.add_module("reference_point", Known(self.reference_point(queries)))
+        consult_once(self.layers[0], queries)
 
 
 class ConditionalDecoderLayer(nn.Module):
@@ -155,6 +162,14 @@ class ConditionalCrossAttention(nn.Module):
         """The two in every head's slice, ``E = 2 D``."""
         halves = [part.unflatten(-1, (self.heads, -1)) for part in (content, place.expand_as(content))]
         return torch.cat(halves, dim=-1).flatten(2)
+
+
+def consult_once(first: nn.Module, place: Float[Tensor, "1 Q D"]) -> None:
+    """Let the queries of the first layer, which hold nothing yet, see each other once for all images."""
+    assert isinstance(first, ConditionalDecoderLayer)
+    nothing = torch.zeros_like(place)
+    seen = first.after_self_attention(nothing, lambda tokens: first.self_attention(tokens, place, None))
+    first.add_module("after_self_attention", Known(seen))
 
 
 def start_locally(layers: nn.ModuleList) -> None:

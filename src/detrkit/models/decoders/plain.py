@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from detrkit.layers.attention import Attention
 from detrkit.layers.feedforward import FeedForward, Residual
+from detrkit.layers.known import Known
 from detrkit.models.contracts import Memory
 from detrkit.models.heads import Heads
 from detrkit.settings.model import PlainDecoderSettings, TransformerSettings
@@ -36,6 +37,13 @@ class PlainDecoder(nn.Module):
             states.append(self.norm(hidden))
         return DetrOutput(*self.heads(torch.stack(states)))
 
+    def freeze(self) -> None:
+        """Let the first layer's queries, which hold nothing yet, consult each other once for all images."""
+        first, queries = self.layers[0], self.queries[None]
+        assert isinstance(first, PlainDecoderLayer)
+        known = Known(first.consult_each_other(torch.zeros_like(queries), queries))
+        first.add_module("after_self_attention", known)
+
 
 class PlainDecoderLayer(nn.Module):
     """Self-attention of the queries, cross-attention to the memory, and a feed-forward network."""
@@ -54,15 +62,28 @@ class PlainDecoderLayer(nn.Module):
         self, hidden: Float[Tensor, "B Q D"], queries: Float[Tensor, "B Q D"], memory: Memory
     ) -> Float[Tensor, "B Q D"]:
         """The hidden states of the queries after this layer. ``queries`` steer where they look."""
+        hidden = self.consult_each_other(hidden, queries)
+        hidden = self.look_at_image(hidden, queries, memory)
+        return self.after_feedforward(hidden, self.feedforward)
 
-        def consult_each_other(hidden: Tensor) -> Tensor:
+    def consult_each_other(
+        self, hidden: Float[Tensor, "B Q D"], queries: Float[Tensor, "B Q D"]
+    ) -> Float[Tensor, "B Q D"]:
+        """The hidden states after the self-attention."""
+
+        def look(hidden: Tensor) -> Tensor:
             placed = hidden + queries
             return self.self_attention(placed, placed, hidden)
 
-        def look_at_image(hidden: Tensor) -> Tensor:
+        return self.after_self_attention(hidden, look)
+
+    def look_at_image(
+        self, hidden: Float[Tensor, "B Q D"], queries: Float[Tensor, "B Q D"], memory: Memory
+    ) -> Float[Tensor, "B Q D"]:
+        """The hidden states after the cross-attention."""
+
+        def look(hidden: Tensor) -> Tensor:
             keys = memory.tokens + memory.position
             return self.cross_attention(hidden + queries, keys, memory.tokens, memory.allowed)
 
-        hidden = self.after_self_attention(hidden, consult_each_other)
-        hidden = self.after_cross_attention(hidden, look_at_image)
-        return self.after_feedforward(hidden, self.feedforward)
+        return self.after_cross_attention(hidden, look)
