@@ -57,8 +57,7 @@ def copy_weights(peer: Any, ours: Detector) -> None:
 def draw_images(number: int, height: int, width: int, device: str) -> Images:
     """Normalised images of noise, of one size, so that nothing is padded."""
     pixels = torch.randn(number, 3, height, width, generator=torch.Generator().manual_seed(0))
-    valid = torch.ones(number, height, width, dtype=torch.bool)
-    return Images(pixels.to(device), valid.to(device))
+    return Images(pixels.to(device))
 
 
 def draw_objects(counts: list[int], device: str) -> list[Objects]:

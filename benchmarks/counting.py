@@ -97,7 +97,7 @@ def _build(name: str) -> Detector:
 
 
 def _images(batch: int, height: int, width: int) -> Images:
-    return Images(torch.empty(batch, 3, height, width), torch.ones(batch, height, width, dtype=torch.bool))
+    return Images(torch.empty(batch, 3, height, width))
 
 
 class _Kernels(TorchDispatchMode):

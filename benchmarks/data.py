@@ -1,18 +1,16 @@
 """Images per second on one core, from files to padded and normalised batches, beside what others take.
 
-    taskset -c 0 python benchmarks/data.py [--rounds 9] [--images 48]
-
 Reads ``coco-mini`` from the folder that DETRKIT_SHARED names. Every round times all contenders one after
 another on the same images, and ratios are medians over rounds of what the round itself measured, so that a
 busy machine slows both sides of a ratio.
 """
 
-import argparse
 import json
 import os
 import statistics
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import Row, Spread, parse, record
 from PIL import Image
 from torchvision.transforms import functional as pil
 
@@ -44,7 +43,7 @@ Contender = Callable[[list[int]], None]
 
 
 def measure(rounds: int = 9, images: int = 48) -> dict[str, Any]:
-    """All figures as plain numbers; ``*_per_second`` are images, ``*_ms`` milliseconds per image."""
+    """All figures as plain numbers: images per second, and milliseconds per image of every stage."""
     coco = Path(os.environ["DETRKIT_SHARED"]) / "coco-mini"
     train, val = read_split(coco, "train2017"), read_split(coco, "val2017")
     with one_core():
@@ -54,7 +53,7 @@ def measure(rounds: int = 9, images: int = 48) -> dict[str, Any]:
             "training": training(train, rounds, images),
             "evaluation": evaluation(val, rounds, images),
             "large_files": large_files(train, rounds),
-            "padding": padding(train),
+            "padding": padding(train, epochs=max(1, 4 * rounds)),
         }
 
 
@@ -82,6 +81,15 @@ def interleaved(contenders: dict[str, Contender], indices: list[int], rounds: in
     return seconds
 
 
+def summary(seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Images per second of each contender, and how many times faster than each detrkit is."""
+    others = [name for name in seconds if name != "detrkit"]
+    return {
+        "per_second": {name: per_second(taken) for name, taken in seconds.items()},
+        "times": {name: ratio(seconds[name], seconds["detrkit"]) for name in others},
+    }
+
+
 def per_second(seconds: list[float]) -> float:
     return round(1 / statistics.median(seconds), 1)
 
@@ -104,12 +112,7 @@ def training(catalog: Catalog, rounds: int, images: int) -> dict[str, Any]:
         "decode": lambda indices: run_decode(catalog, indices),
     }
     seconds = interleaved(contenders, spread(catalog, images), rounds)
-    return {
-        "detrkit_per_second": per_second(seconds["detrkit"]),
-        "pil_per_second": per_second(seconds["pil"]),
-        "decode_only_per_second": per_second(seconds["decode"]),
-        "times_pil": ratio(seconds["pil"], seconds["detrkit"]),
-        "share_of_decode_only": ratio(seconds["decode"], seconds["detrkit"]),
+    return summary(seconds) | {
         "stages_ms": stages(dataset, catalog, spread(catalog, images), rounds),
     }
 
@@ -128,14 +131,7 @@ def evaluation(catalog: Catalog, rounds: int, images: int) -> dict[str, Any]:
         "decode": lambda indices: run_decode(catalog, indices),
     }
     seconds = interleaved(contenders, spread(catalog, images), rounds)
-    return {
-        "detrkit_per_second": per_second(seconds["detrkit"]),
-        "transformers_torchvision_per_second": per_second(seconds["default"]),
-        "transformers_pil_per_second": per_second(seconds["slow"]),
-        "decode_only_per_second": per_second(seconds["decode"]),
-        "times_transformers_torchvision": ratio(seconds["default"], seconds["detrkit"]),
-        "times_transformers_pil": ratio(seconds["slow"], seconds["detrkit"]),
-        "share_of_decode_only": ratio(seconds["decode"], seconds["detrkit"]),
+    return summary(seconds) | {
         "stages_ms": stages(dataset, catalog, spread(catalog, images), rounds),
     }
 
@@ -153,19 +149,12 @@ def large_files(catalog: Catalog, rounds: int, images: int = 6, side: int = 4000
             SplitDataset(large, training_transform(settings), seed=1) for settings in (SETTINGS, whole)
         )
         contenders = {
-            "reduced": lambda indices: run_detrkit(reduced, indices),
+            "detrkit": lambda indices: run_detrkit(reduced, indices),
             "full": lambda indices: run_detrkit(full, indices),
             "pil": lambda indices: run_pil(large, indices),
         }
         seconds = interleaved(contenders, list(range(images)), rounds)
-    return {
-        "longer_side": side,
-        "reduced_decoding_per_second": per_second(seconds["reduced"]),
-        "full_decoding_per_second": per_second(seconds["full"]),
-        "pil_per_second": per_second(seconds["pil"]),
-        "times_full_decoding": ratio(seconds["full"], seconds["reduced"]),
-        "times_pil": ratio(seconds["pil"], seconds["reduced"]),
-    }
+    return summary(seconds) | {"longer_side": side}
 
 
 def enlarge(path: Path, folder: Path, index: int, side: int) -> dict[str, Any]:
@@ -176,7 +165,7 @@ def enlarge(path: Path, folder: Path, index: int, side: int) -> dict[str, Any]:
     return {"id": index, "file_name": f"{index}.jpg", "width": size[0], "height": size[1]}
 
 
-def padding(catalog: Catalog, epochs: int = 40) -> list[dict[str, Any]]:
+def padding(catalog: Catalog, epochs: int) -> list[dict[str, Any]]:
     """The share of a batch's pixels that are padding, with and without groups by aspect ratio."""
     dataset = SplitDataset(catalog, training_transform(SETTINGS), seed=0)
     figures = []
@@ -328,13 +317,35 @@ def one_of(values: tuple[int, ...]) -> int:
     return values[between(0, len(values) - 1)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--images", type=int, default=48)
-    arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.rounds, arguments.images), indent=1))
+def main(options: Namespace) -> None:
+    if "DETRKIT_SHARED" not in os.environ:
+        print("skipped: DETRKIT_SHARED does not name the folder of real images")
+        return
+    found = measure(*(1, 2) if options.short else (options.repeats, 48))
+    training, evaluation, large = found["training"], found["evaluation"], found["large_files"]
+    rows = [
+        row("training images, one core, against DETR's augmentation on PIL images", training, "pil", 2.5),
+        row("evaluation images, one core, against transformers' PIL processor", evaluation, "slow", 4),
+        row(
+            "evaluation images, one core, against transformers' torchvision processor", evaluation, "default"
+        ),
+        row("training images of 4000 pixels, against the same augmentation on PIL images", large, "pil"),
+    ]
+    record(options, rows, **found)
+
+
+def row(figure: str, found: dict[str, Any], peer: str, target: float | None = None) -> Row:
+    times = found["times"][peer]
+    decoding = found["per_second"].get("decode")
+    share = "" if decoding is None else f"; decoding alone {decoding:.0f} images/s"
+    return Row(
+        f"{figure} (median, least, most)",
+        Spread(times["median"], times["least"], times["most"]),
+        target,
+        ours=f"{found['per_second']['detrkit']:.0f} images/s{share}",
+        peer=f"{found['per_second'][peer]:.0f} images/s",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(parse(__doc__, repeats=9))

@@ -118,6 +118,14 @@ def test_both_losses_and_their_gradients_are_equal() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("shared")
+def test_the_benchmark_of_loading_writes_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("data", monkeypatch, "--short", "--out", str(tmp_path / "data.json"))
+    record = json.loads((tmp_path / "data.json").read_text())
+    assert [row["measured"]["median"] > 0 for row in record["rows"]] == [True] * 4
+    assert record["training"]["per_second"].keys() == {"detrkit", "pil", "decode"}
+
+
 @pytest.mark.parametrize(
     ("name", "gflops"), [("detr_r50", 86), ("detr_r50_dc5", 187), ("detr_r101", 152), ("detr_r101_dc5", 253)]
 )

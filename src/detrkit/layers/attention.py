@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detrkit.layers.dropout import drop
+from detrkit.layers.dropout import rectify_and_drop
 
 
 def attend(
@@ -77,7 +77,10 @@ def _attend_in_steps(
     weights = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
     if attn_mask is not None:
         weights = weights.masked_fill(~attn_mask, -math.inf)
-    return drop(weights.softmax(-1), dropout_p) @ value
+    weights = weights.softmax(-1)
+    if dropout_p > 0:
+        weights = rectify_and_drop(weights, dropout_p)  # none is below zero, and so no mask is kept
+    return weights @ value
 
 
 def _split_heads(tokens: Float[Tensor, "B S D"], heads: int) -> Float[Tensor, "B heads S d"]:

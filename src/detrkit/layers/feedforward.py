@@ -28,9 +28,7 @@ class FeedForward(nn.Sequential):
     """Two linear layers with an activation and dropout between them, for every token alike."""
 
     def __init__(self, width: int, hidden: int, dropout: float, activation: Activation = "relu") -> None:
-        super().__init__(
-            linear(width, hidden), _activation(activation), Dropout(dropout), linear(hidden, width)
-        )
+        super().__init__(linear(width, hidden), *_between(activation, dropout), linear(hidden, width))
 
 
 class Residual(nn.Module):
@@ -54,11 +52,12 @@ class Residual(nn.Module):
         return self.norm(tokens + self.dropout(branch(tokens)))
 
 
-def _activation(name: Activation) -> nn.Module:
-    match name:
+def _between(activation: Activation, dropout: float) -> tuple[nn.Module, nn.Module]:
+    """The activation, and the dropout after it."""
+    match activation:
         case "relu":
-            return nn.ReLU()
+            return nn.Identity(), Dropout(dropout, rectify=True)
         case "prelu":
-            return nn.PReLU()
+            return nn.PReLU(), Dropout(dropout)
         case _:
-            assert_never(name)
+            assert_never(activation)

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 from torch import nn
 
 from detrkit.catalog import Catalog, require_same_categories
@@ -132,7 +132,9 @@ def prepare(
 def build_accelerator(settings: TrainSettings) -> Accelerator:
     """Accelerate's view of devices and processes, at this run's precision."""
     # Totals are counted on the hosts: with gloo beside nccl, their sum asks no device.
-    handlers = [InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo")] if _on_many_gpus() else []
+    handlers: list[KwargsHandler] = (
+        [InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo")] if _on_many_gpus() else []
+    )
     # accelerate keeps the first accelerator's precision for the whole process, and another run may follow.
     AcceleratorState._reset_state()
     mixed = settings.precision if settings.precision in ("bf16", "fp16") else "no"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from detrkit.layers.dropout import Dropout, drop
+from detrkit.layers.dropout import Dropout, drop, rectify_and_drop
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -48,3 +48,25 @@ def test_nothing_is_dropped_in_evaluation_or_with_probability_0() -> None:
     values = torch.randn(5, 7)
     assert torch.equal(Dropout(0.5).eval()(values), values)
     assert torch.equal(drop(values, 0.0), values)
+
+
+def test_rectified_values_are_those_of_relu_and_dropout() -> None:
+    values = torch.randn(500, 40, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    found = rectify_and_drop(values, 0.3)
+    (gradient,) = torch.autograd.grad(found.square().sum(), values)
+    torch.manual_seed(0)
+    expected = drop(values.relu(), 0.3)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.square().sum(), values)[0])
+    assert torch.autograd.gradcheck(_seeded, values[:3].detach().requires_grad_())
+
+
+def _seeded(values: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(1)
+    return rectify_and_drop(values, 0.3)
+
+
+def test_rectified_values_without_dropout_are_relus() -> None:
+    values = torch.randn(50, 40)
+    assert torch.equal(Dropout(0.3, rectify=True).eval()(values), values.relu())
