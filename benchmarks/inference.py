@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from contestants import build_ours, build_peer, copy_weights, draw_images
-from harness import in_precision, parse, record, speedup, take_turns
+from harness import count_flops, in_precision, parse, record, speedup, take_turns
+from roofline import matmul, share
 from transformers import DetrImageProcessor
 
 from detrkit.detectors.detector import Detector
@@ -27,10 +28,13 @@ def main(options: Namespace) -> None:
     copy_weights(peer, ours)
     # unmasked, on both sides: nothing is padded
     images = Images(draw_images(1, *(64, 96) if options.short else (800, 1066), options.device).pixels)
+    size = 256 if options.short else 2048
     ways: dict[str, Callable[[], Any]] = {}
     for precision in ("fp32", "bf16"):
         ways[f"peer {precision}"] = peer_detection(peer, images, precision)
         ways[f"detrkit {precision}"] = our_detection(ours, images, precision)
+        ways[f"matmul {precision}"] = matmul(size, options.device, precision)
+    flops = count_flops(ways["detrkit fp32"])
     times = take_turns(ways, options)
 
     figure = "inference, batch 1 at 800 x 1066"
@@ -40,8 +44,10 @@ def main(options: Namespace) -> None:
             f"{figure}, bf16 against the peer's fp32", times, peer="peer fp32", ours="detrkit bf16", target=4
         ),
         speedup(f"{figure}, bf16 against the peer's bf16", times, peer="peer bf16", ours="detrkit bf16"),
+        share("inference", "fp32", times, flops, size),
+        share("inference", "bf16", times, flops, size),
     ]
-    record(options, rows, seconds=times)
+    record(options, rows, seconds=times, flops=flops)
 
 
 def our_detection(detector: Detector, images: Images, precision: Any) -> Callable[[], Any]:

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Callable
 
 import torch
-from harness import Row, parse, record, spread, take_turns
+from harness import Row, Times, parse, ratios, record, spread, take_turns
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -50,6 +50,21 @@ def convolution(side: int, device: str, precision: str) -> Callable[[], object]:
     layer = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False)
     layer = layer.to(device, FORMATS[precision], memory_format=torch.channels_last).requires_grad_(False)
     return lambda: layer(pixels)
+
+
+def share(what: str, precision: str, times: Times, flops: int, size: int, target: float | None = None) -> Row:
+    """detrkit's rate as part of that of a matrix product, taken in the same turn."""
+    product, ours = times[f"matmul {precision}"], times[f"detrkit {precision}"]
+    most = 2 * size**3
+    rate, peak = flops / spread(ours).median / 1e12, most / spread(product).median / 1e12
+    return Row(
+        f"share of the {precision} roofline in {what}",
+        spread([100 * ratio * flops / most for ratio in ratios(product, ours)]),
+        target,
+        "%",
+        ours=f"{rate:.2f} TFLOP/s ({flops / 1e9:.0f} GFLOP counted)",
+        peer=f"{peak:.2f} TFLOP/s (matrix product of {size})",
+    )
 
 
 if __name__ == "__main__":

@@ -9,18 +9,14 @@ from typing import Any
 
 from contestants import as_labels, build_ours, build_peer, copy_weights, draw_images, draw_objects
 from harness import (
-    Row,
-    Times,
     count_flops,
     in_precision,
     parse,
-    ratios,
     record,
     speedup,
-    spread,
     take_turns,
 )
-from roofline import matmul
+from roofline import matmul, share
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
@@ -61,8 +57,8 @@ def main(options: Namespace) -> None:
             ours="detrkit bf16",
             target=2.5,
         ),
-        _share_of_roofline("fp32", times, flops, size),
-        _share_of_roofline("bf16", times, flops, size, target=20),
+        share("the training step", "fp32", times, flops, size),
+        share("the training step", "bf16", times, flops, size, target=20),
     ]
     record(options, rows, seconds=times, flops=flops)
 
@@ -113,23 +109,6 @@ def peer_step(model: Any, images: Images, precision: str) -> Step:
         optimizer.step()
 
     return step
-
-
-def _share_of_roofline(
-    precision: str, times: Times, flops: int, size: int, target: float | None = None
-) -> Row:
-    """The step's rate as part of that of a matrix product, taken in the same turn."""
-    product, step = times[f"matmul {precision}"], times[f"detrkit {precision}"]
-    most = 2 * size**3
-    rate, peak = flops / spread(step).median / 1e12, most / spread(product).median / 1e12
-    return Row(
-        f"share of the {precision} roofline in the training step",
-        spread([100 * ratio * flops / most for ratio in ratios(product, step)]),
-        target,
-        "%",
-        ours=f"{rate:.2f} TFLOP/s ({flops / 1e9:.0f} GFLOP counted)",
-        peer=f"{peak:.2f} TFLOP/s (matrix product of {size})",
-    )
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,3 +99,28 @@ def test_dropout_is_drawn_in_training_only() -> None:
     assert torch.equal(built([level]).tokens, built([level]).tokens)
     built.train()
     assert not torch.equal(built([level]).tokens, built([level]).tokens)
+
+
+def test_an_encoder_exported_without_padding_takes_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch.export cannot look into jaxtyping's checks
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    built, any_size = Unpadded(encoder(1, [8])), torch.export.Dim.AUTO
+    built(feature_map(8, 4, 6).values)  # the code of this size is remembered now
+    exported = torch.export.export(
+        built, (feature_map(8, 4, 6).values,), dynamic_shapes=({2: any_size, 3: any_size},)
+    ).module()
+    for size in ((4, 6), (3, 5)):
+        values = feature_map(8, *size).values
+        torch.testing.assert_close(exported(values), built(values), rtol=0, atol=1e-5)
+
+
+class Unpadded(nn.Module):
+    """An encoder of whole images."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, values: Tensor) -> Tensor:
+        memory = self.encoder([FeatureMap(values)])
+        return memory.tokens + memory.position
