@@ -27,12 +27,12 @@ TERMS = {
     "cardinality_error": "cardinality_error",
 }
 
-# The relative error allowed at each step of the golden trajectories; the last is for all from the seventh on.
+# The relative error allowed at each step of the golden trajectories; the last is for all from the fifth on.
 # The bounds come from a composition of torch's modules in the original's order (as in test_composition.py),
-# run in float32. With its initial weights changed by up to 6e-8 of themselves, as float32's rounding does,
-# it leaves the golden losses by up to 3.6e-6 in three steps, 9.3e-4 in five, 1.7e-3 in six and 8e-3 in ten
-# (twelve draws).
-TRAJECTORY = (2e-5, 2e-5, 2e-5, 1e-3, 1e-3, 1.7e-3, 7.5e-3)
+# run in float32. With its initial weights changed by up to 6e-8 of themselves, as float32's rounding does, it
+# leaves the golden losses by up to 3.6e-6 in three steps, 3e-5 in four, 9.3e-4 in five, 1.7e-3 in six, and
+# 8e-3 in ten (twelve draws).
+TRAJECTORY = (2e-5, 2e-5, 2e-5, 1e-3, 8e-3)
 
 
 def close(found: Tensor, expected: np.ndarray, tolerance: float = 1e-4) -> bool:
