@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_check import check
+from detrkit.cli.data_stats import stats
+
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
+app.command()(check)
+app.command()(stats)
 
 
 @app.command()

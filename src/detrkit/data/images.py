@@ -16,9 +16,6 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from detrkit.errors import DetrkitError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-"""What names of image files end with, the usual first; capitals are allowed too."""
-
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _QUARTER_TURNS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112

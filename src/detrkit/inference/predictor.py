@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from detrkit.data.collate import pad
-from detrkit.data.images import SUFFIXES, read_image
+from detrkit.data.images import read_image
+from detrkit.data.suffixes import SUFFIXES
 from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError

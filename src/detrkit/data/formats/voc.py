@@ -21,7 +21,7 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
-from detrkit.data.images import SUFFIXES
+from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError
 
 _FLAGS = ("-1", "0", "1")
