@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_fetch import fetch
+
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
+app.command()(fetch)
 
 
 @app.command()
