@@ -36,12 +36,14 @@ def fetch(
 ) -> None:
     """Download COCO, verify it and put it in place; the same command goes on, mends, or does nothing.
 
-    COCO 2017 is 20 GB to download, and needs 42 GB of disk on the way. A proxy is taken from HTTP_PROXY,
-    HTTPS_PROXY and NO_PROXY.
+    COCO 2017 is 20 GB to download and takes 42 GB of disk on the way, 21 GB in the end.
+
+    The environment's HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded.
     """
     from rich.console import Console
 
-    from detrkit.data.fetch.coco import RELEASES, SERVER, archive_file, fetch_coco, parts_of
+    from detrkit.data.fetch.coco import archive_file, fetch_coco
+    from detrkit.data.fetch.releases import RELEASES, SERVER, parts_of
 
     release = RELEASES[year]
     chosen = [name.strip() for name in splits.split(",")] if splits else list(release.splits)

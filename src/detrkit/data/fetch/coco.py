@@ -1,4 +1,4 @@
-"""COCO's images and annotations of objects, from https://cocodataset.org/#download, in COCO's own layout.
+"""COCO's images and annotations of objects, in COCO's own layout.
 
 Each archive is a part of its own: it is looked at, downloaded, verified and extracted while the others are.
 Archives, what is unfinished and the records of what is complete lie in ``.fetch`` inside the dataset.
@@ -17,12 +17,10 @@ from detrkit.data.fetch.download import TIMEOUT, Retries, Source, download
 from detrkit.data.fetch.extract import Wanted, extract, require_space
 from detrkit.data.fetch.progress import Progress, Watch
 from detrkit.data.fetch.record import find_damage, read_record, write_record
+from detrkit.data.fetch.releases import SERVER, Part
 from detrkit.errors import DetrkitError
 
 logger = logging.getLogger(__name__)
-
-SERVER = "http://images.cocodataset.org"
-"""Official, and not HTTPS: its certificate names another host. What comes is trusted for its SHA-256."""
 
 FOLDER = ".fetch"
 """Where, inside the dataset, archives and records lie."""
@@ -32,102 +30,6 @@ _BLOCK = 4096
 
 _PACKED = 4
 """An estimate from above of how many times larger annotations are than their archive; images do not pack."""
-
-
-class Archive(NamedTuple):
-    """A file on the server: its path there, its size in bytes and its SHA-256."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-class Split(NamedTuple):
-    """The images of a split: their archive and their number."""
-
-    archive: Archive
-    num_images: int
-
-
-class Release(NamedTuple):
-    """COCO of one year: an archive with the annotations of all splits, and one with the images of each."""
-
-    annotations: Archive
-    splits: dict[str, Split]
-
-
-# Sizes and checksums: tensorflow_datasets/url_checksums/coco.txt of github.com/tensorflow/datasets.
-# Numbers of images: https://cocodataset.org/#download and the annotations themselves.
-RELEASES: dict[str, Release] = {
-    "2017": Release(
-        Archive(
-            "annotations/annotations_trainval2017.zip",
-            252_907_541,
-            "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-        ),
-        {
-            "train2017": Split(
-                Archive(
-                    "zips/train2017.zip",
-                    19_336_861_798,
-                    "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-                ),
-                118_287,
-            ),
-            "val2017": Split(
-                Archive(
-                    "zips/val2017.zip",
-                    815_585_330,
-                    "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-                ),
-                5_000,
-            ),
-        },
-    ),
-    "2014": Release(
-        Archive(
-            "annotations/annotations_trainval2014.zip",
-            252_872_794,
-            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-        ),
-        {
-            "train2014": Split(
-                Archive(
-                    "zips/train2014.zip",
-                    13_510_573_713,
-                    "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-                ),
-                82_783,
-            ),
-            "val2014": Split(
-                Archive(
-                    "zips/val2014.zip",
-                    6_645_013_297,
-                    "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-                ),
-                40_504,
-            ),
-        },
-    ),
-}
-
-
-class Part(NamedTuple):
-    """An archive, and what is wanted of it."""
-
-    archive: Archive
-    wanted: Wanted
-
-    @property
-    def name(self) -> str:
-        """The name of the archive without its suffix."""
-        return Path(self.archive.path).stem
-
-    @property
-    def extracted(self) -> int:
-        """About how many bytes it takes on disk."""
-        factor = _PACKED if self.wanted.names else 1
-        return self.archive.size * factor + _BLOCK * self.wanted.num_images
 
 
 class Outcome(NamedTuple):
@@ -152,26 +54,6 @@ class _StoppedError(Exception):
     """Ends the threads of a fetch that ended already."""
 
 
-def parts_of(release: Release, splits: Sequence[str]) -> list[Part]:
-    """The archives that hold some splits.
-
-    Raises:
-        DetrkitError: The release has no split of that name.
-    """
-    for split in splits:
-        if split not in release.splits:
-            raise DetrkitError(
-                f"there is no split '{split}' among {', '.join(release.splits)}: name some of these in "
-                "--splits, or another --year."
-            )
-    names = tuple(f"instances_{split}.json" for split in dict.fromkeys(splits))
-    annotations = Part(release.annotations, Wanted("annotations", names, 0))
-    images = {split: release.splits[split] for split in splits}
-    return [annotations] + [
-        Part(chosen.archive, Wanted(split, (), chosen.num_images)) for split, chosen in images.items()
-    ]
-
-
 def fetch_coco(
     root: Path,
     parts: Sequence[Part],
@@ -185,7 +67,7 @@ def fetch_coco(
 
     Args:
         root: The folder of the dataset; it is made if there is none.
-        parts: Of ``parts_of``.
+        parts: Of ``releases.parts_of``.
         watch: Is told how far each part is.
         server: The address before an archive's path. Proxies are those of the environment.
         keep_archives: Whether archives stay in ``root/.fetch``.
@@ -256,8 +138,18 @@ def _require_space(root: Path, parts: Sequence[Part]) -> None:
     for part in parts:
         archive = archive_file(root, part)
         held = [file.stat().st_size for file in (archive, Path(f"{archive}.part")) if file.exists()]
-        needed += part.extracted + max(0, part.archive.size - sum(held))
+        needed += _to_extract(root, part) + max(0, part.archive.size - sum(held))
     require_space(root, needed, "fetching and extracting " + ", ".join(part.name for part in parts))
+
+
+def _to_extract(root: Path, part: Part) -> int:
+    """About how many bytes extracting will add; what exactly, the archive will tell."""
+    wanted = part.wanted
+    if wanted.names:
+        return part.archive.size * _PACKED
+    folders = (root / wanted.folder, root / FOLDER / wanted.folder)
+    missing = wanted.num_images - max(_count(folder.glob("*.jpg")) for folder in folders)
+    return max(0, missing) * (part.archive.size // wanted.num_images + _BLOCK)
 
 
 def _fetch_all(root: Path, parts: Sequence[Part], transfer: Transfer, watch: Watch, stopped: Event) -> None:

@@ -19,8 +19,8 @@ from detrkit.errors import DetrkitError
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 30.0
-"""Seconds in which a connection must be there, and the next bytes must come."""
+TIMEOUT = 15.0
+"""Seconds in which a connection must be there, and the next bytes must come; so long Ctrl-C may take."""
 
 BLOCK = 2**20
 """Bytes that are read at once from a file."""

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detrkit.data.fetch.coco import Archive, Release, Split
+from detrkit.data.fetch.releases import Archive, Release, Split
 
 
 @dataclass

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from detrkit.data.fetch.coco import RELEASES, Outcome, Part, fetch_coco, parts_of
+from detrkit.data.fetch.coco import Outcome, fetch_coco
 from detrkit.data.fetch.download import Retries
 from detrkit.data.fetch.progress import Progress
+from detrkit.data.fetch.releases import RELEASES, Part, parts_of
 from detrkit.data.formats.recognise import read_split
 from detrkit.errors import DetrkitError
 
@@ -244,6 +245,20 @@ def test_the_official_release_needs_its_size_twice(fetch: Fetch, monkeypatch: py
     )
     with pytest.raises(DetrkitError, match=r"needs 42.\d\d GB, but 40.30 GB are free"):
         fetch_coco(fetch.root, parts_of(RELEASES["2017"], ["train2017", "val2017"]), fetch.seen.append)
+
+
+def test_mending_needs_room_for_the_archive_and_what_is_missing(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch("val2017")
+    (fetch.root / "val2017/000000000001.jpg").unlink()
+    size = fetch.coco.release.splits["val2017"].archive.size
+    room = size + size // 2 + 4096  # one image of two, and the rest of its last block
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, room - 1))
+    with pytest.raises(DetrkitError, match=r"extracting val2017 needs"):
+        fetch("val2017")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, room))
+    assert fetch("val2017") == ["there", "fetched"]
 
 
 @pytest.mark.parametrize("root", ["/proc/coco", "/sys/coco", "file/coco"])

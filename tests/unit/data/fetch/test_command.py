@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from detrkit.cli.main import app
-from detrkit.data.fetch.coco import RELEASES
+from detrkit.data.fetch.releases import RELEASES
 
 
 def run(*arguments: str) -> Result:
