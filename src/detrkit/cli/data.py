@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_convert import convert
+
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
+app.command()(convert)
 
 
 @app.command()
