@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from detrkit.cli.data_check import check
+from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
 from detrkit.cli.data_stats import stats
 
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
 app.command()(fetch)
+app.command()(convert)
 app.command()(check)
 app.command()(stats)
 

@@ -38,6 +38,17 @@ def test_a_folder_with_both_layouts_is_cocos(root: Path) -> None:
     assert recognise(root) == "voc"
 
 
+def test_yolo_is_what_has_a_data_yaml_and_no_other_layout(root: Path) -> None:
+    (root / "data.yaml").write_text("names: [cat]\ntrain: some\nval: some\n")
+    assert recognise(root) == "coco"
+    assert splits(root, "yolo") == ["train", "val"]
+    for file in (root / "annotations").iterdir():
+        file.unlink()
+    assert recognise(root) == "yolo"
+    assert splits(root) == ["train", "val"]
+    assert choose_split(root, "", ("val2017", "val")) == "val"
+
+
 def test_a_split_that_is_wanted_comes_before_the_usual_ones(root: Path) -> None:
     assert splits(root) == ["some", "val"]
     assert choose_split(root, "some", ("val2017", "val")) == "some"
@@ -61,7 +72,11 @@ def test_reading_a_missing_split(root: Path) -> None:
 def test_an_unknown_layout_says_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(DetrkitError) as caught:
         splits(tmp_path)
-    for known in ("annotations/instances_SPLIT.json and the images in SPLIT/", "ImageSets/Main/SPLIT.txt"):
+    for known in (
+        "annotations/instances_SPLIT.json and the images in SPLIT/",
+        "ImageSets/Main/SPLIT.txt",
+        "YOLO's has data.yaml",
+    ):
         assert known in str(caught.value)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
 
 import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
@@ -88,6 +88,53 @@ def read_voc_split(root: Path, split: str) -> Catalog:
         areas=(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1),
         crowds=np.array([one.difficult for one in objects], np.bool_),
     )
+
+
+def write_voc_split(root: Path, split: str, catalog: Catalog) -> None:
+    """Write the list of a split and the annotations of its images, which are to be in ``JPEGImages``.
+
+    Names of images have no folder and no space. Boxes are in whole pixels and not empty, or they come back
+    changed; of the rest, ids alone are lost, and classes that no object has.
+    """
+    names = [Path(str(file_name)).stem for file_name in catalog.file_names]
+    annotations, lists = root / "Annotations", root / "ImageSets" / "Main"
+    for folder in (annotations, lists):
+        folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        element = _image_element(catalog, index)
+        indent(element)
+        (annotations / f"{name}.xml").write_bytes(tostring(element, encoding="utf-8") + b"\n")
+    (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _image_element(catalog: Catalog, index: int) -> Element:
+    height, width = catalog.size(index)
+    root = Element("annotation")
+    _add(root, "folder", "JPEGImages")
+    _add(root, "filename", str(catalog.file_names[index]))
+    size = SubElement(root, "size")
+    for tag, value in (("width", width), ("height", height), ("depth", 3)):  # images are read as RGB
+        _add(size, tag, value)
+    rows = catalog.rows(index)
+    columns = (catalog.labels[rows].tolist(), catalog.crowds[rows].tolist(), catalog.boxes[rows].tolist())
+    for label, crowd, box in zip(*columns, strict=True):
+        element = SubElement(root, "object")
+        _add(element, "name", catalog.categories[label].name)
+        _add(element, "difficult", int(crowd))
+        _add_box(element, box)
+    return root
+
+
+def _add_box(element: Element, box: list[float]) -> None:
+    """The box as one-based, inclusive indices of its first and last pixels."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    bounds = SubElement(element, "bndbox")
+    for tag, value in (("xmin", left + 1), ("ymin", top + 1), ("xmax", right), ("ymax", bottom)):
+        _add(bounds, tag, value)
+
+
+def _add(parent: Element, tag: str, value: object) -> None:
+    SubElement(parent, tag).text = str(value)
 
 
 def _is_of_one_class(lines: list[str]) -> bool:
