@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoint: Checkpoint,
     data: Annotated[
-        Path, typer.Option(help="The dataset's folder: annotations/instances_SPLIT.json and SPLIT/.")
+        Path, typer.Option(help="The dataset's folder, in COCO's, Pascal VOC's or YOLO's layout.")
     ],
     split: Annotated[str, typer.Option(help="Unless set: val2017 or val, whichever the dataset has.")] = "",
     out: Annotated[

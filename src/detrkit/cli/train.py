@@ -24,7 +24,7 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A recipe's name (listed below) or a .toml file.")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="The dataset's folder: annotations/instances_SPLIT.json and SPLIT/.")
+        Path | None, typer.Option(help="The dataset's folder, in COCO's, Pascal VOC's or YOLO's layout.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Unless set: runs/RECIPE.")] = None,
     init: Annotated[
