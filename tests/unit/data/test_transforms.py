@@ -105,7 +105,7 @@ def ink(image: torch.Tensor, color: int) -> list[int]:
 
 
 @given(st.integers(0, 2**32), st.integers(60, 400), st.integers(60, 400))
-@hypothesis.settings(max_examples=250, deadline=None)
+@hypothesis.settings(max_examples=1000, deadline=None)
 def test_boxes_fit_what_is_drawn(seed: int, height: int, width: int) -> None:
     settings = DataSettings(
         short_sides=(60, 80, 100), max_size=150, crop_short_sides=(70, 90), crop_sides=(40, 80)
