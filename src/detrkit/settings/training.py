@@ -55,8 +55,9 @@ class TrainSettings(Section):
     precision: Literal["bf16", "fp16", "fp32", "fp64"] = "fp32"
     """`bf16` and `fp16` run the network under autocast; boxes, costs and losses stay in float32."""
     compile: bool = False
-    """Have torch.compile write kernels for the network, which takes minutes at the start and pays off in long
-    runs. It needs a C++ compiler, and on a GPU triton. Results differ in their last digits."""
+    """Have torch.compile write kernels for the network, which takes minutes at the start and pays off in
+    long runs. It needs a C++ compiler, and on a GPU triton. Results differ in their last digits, and random
+    numbers are drawn in another way."""
     activation_checkpointing: bool = False
     """Keep no activations inside layers and residual blocks, and compute them anew in the backward pass: the
     same results with less memory, in about a third more time. Blocks with batch normalisation keep theirs,

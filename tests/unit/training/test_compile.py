@@ -6,6 +6,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor
 
 from detrkit.catalog import Category
@@ -64,10 +65,22 @@ def steps(detector: Detector, batches: Batches) -> list[tuple[Tensor, list[Tenso
 
 
 def compare(name: str, batches: Batches, backend: str, tolerance: float) -> None:
+    """Losses to ``tolerance`` and gradients to 3 % of their norm, with the same random numbers.
+
+    Where a ReLU is near 0 and normalisation has few cells to go by, another order of sums changes a gradient.
+    """
     compiled = build(name)
     compiled.compile(dynamic=True, backend=backend)
-    for found, expected in zip(steps(compiled, batches), steps(build(name), batches), strict=True):
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    with torch._inductor.config.patch(fallback_random=True):
+        found_steps = steps(compiled, batches)
+    for (loss, gradients), (wanted_loss, wanted) in zip(
+        found_steps, steps(build(name), batches), strict=True
+    ):
+        torch.testing.assert_close(loss, wanted_loss, rtol=tolerance, atol=0)
+        largest = max(gradient.norm() for gradient in wanted)
+        for gradient, expected in zip(gradients, wanted, strict=True):
+            allowed = 0.03 * max(expected.norm(), 1e-2 * largest)
+            assert (gradient - expected).norm() <= allowed
 
 
 @pytest.mark.parametrize("name", ["detr_r50", "conditional_r50", "shapes"])
@@ -80,7 +93,7 @@ def test_every_decoder_is_traced_faithfully(name: str) -> None:
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_is_compiled(name: str, backend: str) -> None:
-    compare(name, MANY, backend, 2e-3)
+    compare(name, MANY, backend, 1e-3)
 
 
 def test_compiling_changes_no_name(tmp_path: Path) -> None:
