@@ -37,7 +37,10 @@ def stats(
         raise DetrkitError(f"--out {out} has none of the suffixes {', '.join(_SUFFIXES)}: name a picture.")
     if split:
         choose_split(folder, split, ())
-    catalogs = {name: read_split(folder, name) for name in splits(folder)}
+    try:
+        catalogs = {name: read_split(folder, name) for name in splits(folder)}
+    except DetrkitError as error:
+        raise DetrkitError(f"{error} `detrkit data check {folder}` finds all such faults.") from None
     figures = {name: statistics_of(catalog) for name, catalog in catalogs.items()}
     largest = max(figures, key=lambda name: figures[name].images)
     shown = split or next((name for name in ("train2017", "train") if name in figures), largest)

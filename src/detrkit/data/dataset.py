@@ -1,14 +1,12 @@
-"""One split of a dataset as samples, and what of it is not trained on."""
+"""One split of a dataset as samples."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -20,9 +18,6 @@ from detrkit.data.transforms import Transform, show
 from detrkit.data.views import View
 from detrkit.errors import DetrkitError
 from detrkit.structures import Sample
-
-ROUNDING = 0.02
-"""Pixels by which a box may reach outside its image without being reported: COCO rounds to hundredths."""
 
 
 class SplitDataset(Dataset[Sample]):
@@ -79,51 +74,6 @@ class SplitDataset(Dataset[Sample]):
         )
 
 
-class LeftOut(NamedTuple):
-    """What training does not see as the dataset states it."""
-
-    crowds: int
-    """Number of crowd regions, none of which is trained on."""
-    without_area: Int64[np.ndarray, " left_out"]
-    """Ids of other annotations that are not trained on: their boxes have no area inside the image."""
-    clipped: Int64[np.ndarray, " clipped"]
-    """Ids of annotations that are trained on with a smaller box, since theirs reaches outside the image."""
-    unmatched: int
-    """Number of objects beyond those of an image that one step can match."""
-
-
-def left_out(catalog: Catalog, max_objects: int = sys.maxsize) -> LeftOut:
-    """What of a catalog is not trained on, or not as it stands, where an image can match ``max_objects``."""
-    boxes = _clipped_boxes(catalog)
-    single, visible = ~catalog.crowds, _has_area(boxes)
-    outside = np.abs(catalog.boxes - boxes).max(axis=1, initial=0) > ROUNDING
-    return LeftOut(
-        crowds=int(catalog.crowds.sum()),
-        without_area=catalog.annotation_ids[single & ~visible],
-        clipped=catalog.annotation_ids[single & visible & outside],
-        unmatched=int((_counts(catalog, single & visible) - max_objects).clip(min=0).sum()),
-    )
-
-
-def describe_left_out(found: LeftOut) -> list[str]:
-    """One sentence for each way in which training differs from the annotations; none if it does not."""
-    sentences = []
-    if found.crowds:
-        sentences.append(f"Crowd regions that are not trained on: {found.crowds:,}.")
-    if len(found.without_area):
-        sentences.append(
-            f"Annotations without area, which are not trained on: {_listed(found.without_area)}."
-        )
-    if len(found.clipped):
-        sentences.append(f"Annotations whose boxes are clipped to the image: {_listed(found.clipped)}.")
-    if found.unmatched:
-        sentences.append(
-            f"Objects beyond those of an image that a step can match: {found.unmatched:,}; raise "
-            "model.decoder.queries to match all."
-        )
-    return sentences
-
-
 def require_images(catalog: Catalog) -> None:
     """Raise a DetrkitError unless every image that the catalog lists is a file in its folder."""
     folders = {name.rpartition("/")[0] for name in catalog.file_names}
@@ -160,16 +110,5 @@ def _clipped_boxes(catalog: Catalog) -> Float32[np.ndarray, "annotations 4"]:
     return catalog.boxes.clip(0, limits).astype(np.float32)
 
 
-def _counts(catalog: Catalog, chosen: Bool[np.ndarray, " annotations"]) -> Int64[np.ndarray, " images"]:
-    """How many of the chosen annotations each image has."""
-    images = np.repeat(np.arange(len(catalog)), np.diff(catalog.offsets))
-    return np.bincount(images[chosen], minlength=len(catalog))
-
-
 def _has_area(boxes: Float32[np.ndarray, "annotations 4"]) -> Bool[np.ndarray, " annotations"]:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-
-
-def _listed(ids: Int64[np.ndarray, " ids"]) -> str:
-    first = ", ".join(str(one) for one in ids[:5])
-    return first if len(ids) <= 5 else f"{first} and {len(ids) - 5:,} more"

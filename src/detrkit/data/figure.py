@@ -130,6 +130,9 @@ def _draw_centres(axes: "Axes", split: SplitStatistics) -> None:
 def _draw_pairs(axes: "Axes", catalog: Catalog, split: SplitStatistics) -> None:
     order = np.argsort(-split.images_of_class, kind="stable")[:SHOWN_PAIRS]
     order = [int(label) for label in order if split.images_of_class[label]]
+    if not order:
+        _style(axes, "Seen together")
+        return
     counts = co_occurrence(catalog, order)
     share = counts / np.maximum(np.diag(counts), 1)[:, None]
     away = np.where(np.eye(len(order), dtype=np.bool_), np.nan, share)

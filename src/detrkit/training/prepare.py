@@ -14,7 +14,10 @@ from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 from torch import nn
 
 from detrkit.catalog import Catalog, require_same_categories
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
+from detrkit.data.check.examine import quick_check
+from detrkit.data.check.faults import CROWDS
+from detrkit.data.check.findings import blocks
+from detrkit.data.dataset import SplitDataset, require_images, require_objects
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.data.loader import training_steps
 from detrkit.data.transforms import training_transform
@@ -228,9 +231,17 @@ def _assemble(
         average=average,
         state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
         length=plan(settings, len(train), images_per_step),
-        notes=describe_left_out(left_out(train, detector.max_objects)),
+        notes=_warnings(experiment, train, validation, detector.max_objects),
         origins=origins,
     )
+
+
+def _warnings(experiment: Experiment, train: Catalog, validation: Catalog, max_objects: int) -> list[str]:
+    """What the annotations alone say against training on them as they stand, and what of them is left out."""
+    catalogs = {experiment.data.train_split: train, experiment.data.val_split: validation}
+    found = quick_check(catalogs, max_objects)
+    told = [one.sentence for one in found if one.fault.severity != "note" or one.fault is CROWDS]
+    return [*told, "How each is mended, `detrkit data check` says."] if blocks(found) else told
 
 
 def _with_steps(run: Run, steps: int) -> Run:

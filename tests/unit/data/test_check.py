@@ -18,6 +18,7 @@ from detrkit.data.check.examine import count_images, examine, quick_check
 from detrkit.data.check.findings import Fault, Finding
 from detrkit.data.check.pictures import contents
 from detrkit.data.check.repair import write_repaired
+from detrkit.data.convert import convert
 from detrkit.data.formats.coco import read_coco_split
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.images import read_image
@@ -463,6 +464,30 @@ def test_the_quick_check_opens_no_file(tmp_path: Path) -> None:
     found = quick_check(catalogs, queries=20)
     assert [finding.fault for finding in found] == [faults.TOO_MANY_OBJECTS]
     assert found[0].examples == ("1.jpg: 33 objects for 20 queries",)
+
+
+def test_every_refused_file_of_voc_is_named(tmp_path: Path) -> None:
+    convert(sound(tmp_path / "coco"), tmp_path / "voc", "voc")
+    broken = sorted((tmp_path / "voc/Annotations").iterdir())[:2]
+    broken[0].write_text("<annotation>")
+    broken[1].write_text(broken[1].read_text().replace("<xmin>", "<xmin>one"))
+    found = of(examine(tmp_path / "voc").findings, faults.ANNOTATIONS_REFUSED)
+    assert {one.count for one in found} == {2}
+    assert all(str(file) in text for file, text in zip(broken, found[0].examples, strict=True))
+
+
+def test_every_refused_line_and_image_of_yolo_is_named(tmp_path: Path) -> None:
+    convert(sound(tmp_path / "coco"), tmp_path / "yolo", "yolo")
+    first, second = sorted((tmp_path / "yolo/labels/train").iterdir())[:2]
+    first.write_text("0 0.5 0.5 0.1 0.1\n0 7 0.5 0.1 0.1\nnine 0.5 0.5 0.1 0.1\n")
+    second.write_bytes(b"\xff\xfe\xfa")
+    third = sorted((tmp_path / "yolo/images/train").iterdir())[2]
+    third.unlink()
+    third.write_bytes(b"no image")
+    (found,) = of(examine(tmp_path / "yolo").findings, faults.ANNOTATIONS_REFUSED)
+    assert (found.where, found.count) == ("train", 4)
+    expected = (f"{first}, line 2", f"{first}, line 3", str(second), str(third))
+    assert all(start in text for start, text in zip(expected, found.examples, strict=True))
 
 
 def test_files_are_equal_where_all_bytes_are(tmp_path: Path) -> None:

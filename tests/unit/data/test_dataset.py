@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detrkit.catalog import Catalog
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
+from detrkit.data.dataset import SplitDataset, require_images, require_objects
 from detrkit.data.formats.coco import read_coco
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.transforms import evaluation_transform, training_transform, unchanged
@@ -40,29 +40,6 @@ def test_training_objects(catalog: Catalog) -> None:
     assert (first.boxes.dtype, first.labels.dtype) == (torch.float32, torch.int64)
 
 
-def test_what_is_left_out_is_said(catalog: Catalog) -> None:
-    found = left_out(catalog)
-    assert found.crowds == 1
-    assert found.without_area.tolist() == [8, 6]
-    assert found.clipped.tolist() == [900]
-    assert describe_left_out(found) == [
-        "Crowd regions that are not trained on: 1.",
-        "Annotations without area, which are not trained on: 8, 6.",
-        "Annotations whose boxes are clipped to the image: 900.",
-    ]
-
-
-def test_objects_that_cannot_all_be_matched_are_counted(content: Any, write: Callable) -> None:
-    content["annotations"] = [
-        {"image_id": image_id, "category_id": 2, "bbox": [1, 1, 5, 5]} for image_id in (3, 3, 3, 70, 70, 12)
-    ]
-    catalog = read_coco(*write(content))
-    assert [left_out(catalog, most).unmatched for most in (1, 2, 3)] == [3, 1, 0]
-    assert "Objects beyond those of an image that a step can match: 1;" in str(
-        describe_left_out(left_out(catalog, 2))
-    )
-
-
 def test_a_split_needs_an_object_to_train_on(content: Any, write: Callable, catalog: Catalog) -> None:
     require_objects(catalog)
     content["annotations"] = [
@@ -73,24 +50,10 @@ def test_a_split_needs_an_object_to_train_on(content: Any, write: Callable, cata
         require_objects(read_coco(*write(content)))
 
 
-def test_many_ids_are_abbreviated(content: Any, write: Callable) -> None:
-    content["annotations"] = [
-        {"id": number, "image_id": 3, "category_id": 2, "bbox": [-5, 1, 10, 10]} for number in range(1, 1001)
-    ]
-    (sentence,) = describe_left_out(left_out(read_coco(*write(content))))
-    assert sentence.endswith("1, 2, 3, 4, 5 and 995 more.")
-
-
-def test_rounding_is_not_clipping(content: Any, write: Callable) -> None:
-    content["annotations"] = [{"image_id": 3, "category_id": 2, "bbox": [10.01, 0, 10, 50]}]
-    assert describe_left_out(left_out(read_coco(*write(content)))) == []
-
-
 def test_a_box_too_thin_for_single_precision_is_left_out(content: Any, write: Callable) -> None:
     content["annotations"] = [{"image_id": 3, "category_id": 2, "bbox": [10, 10, 1e-9, 5]}]
     catalog = read_coco(*write(content))
     assert SplitDataset(catalog, unchanged)[0, 1].boxes.shape == (0, 4)
-    assert left_out(catalog).without_area.tolist() == [1]
 
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone(shapes: Path) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from detrkit.cli.data import app
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.statistics import SplitStatistics, co_occurrence, statistics_of, suggest
+from detrkit.errors import DetrkitError
 
 main = typer.Typer()
 main.add_typer(app, name="data")
@@ -148,3 +149,13 @@ def test_next_to_nothing_can_be_drawn(write_coco: Any, tmp_path: Path, counts: l
     )
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a.svg").stat().st_size > 1000
+
+
+def test_faulty_annotations_lead_to_the_check(write_coco: Any, tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "data", train=[1])
+    file = root / "annotations/instances_train.json"
+    file.write_text(file.read_text().replace('"category_id": ', '"category_id": 99'))
+    result = CliRunner().invoke(main, ["data", "stats", str(root)])
+    assert result.exit_code != 0
+    assert isinstance(result.exception, DetrkitError)
+    assert f"`detrkit data check {root}`" in str(result.exception)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from detrkit.catalog import Catalog
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images
+from detrkit.data.dataset import SplitDataset, require_images
 from detrkit.data.formats.voc import read_voc_split, voc_splits
 from detrkit.data.transforms import unchanged
 from detrkit.errors import DetrkitError
@@ -122,8 +122,6 @@ def test_the_two_points_of_bccd_are_boxes_of_one_pixel(bccd: dict[str, Catalog])
         "BloodImage_00338.jpg": [503, 336, 504, 337],
         "BloodImage_00343.jpg": [180, 328, 181, 329],
     }
-    for catalog in bccd.values():
-        assert describe_left_out(left_out(catalog)) == []
 
 
 pixels = st.integers(1, 500)
@@ -205,7 +203,6 @@ def test_boxes_are_kept_as_they_stand(root: Path) -> None:
     catalog = read_voc_split(root, "val")
     assert catalog.boxes.tolist() == [[0, 0, -8, -9]]
     assert catalog.areas.tolist() == [0]
-    assert left_out(catalog).without_area.tolist() == [1]
 
 
 def test_samples_show_the_pixels_that_a_box_names(root: Path) -> None:

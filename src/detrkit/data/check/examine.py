@@ -12,13 +12,13 @@ from detrkit.data.check.boxes import check_boxes
 from detrkit.data.check.coco_listing import read_listing
 from detrkit.data.check.entries import check_entries, check_present, check_unlisted, files_present
 from detrkit.data.check.faults import ANNOTATIONS_REFUSED
-from detrkit.data.check.findings import Finding, worst_first
+from detrkit.data.check.findings import EXAMPLES, Finding, worst_first
 from detrkit.data.check.identities import check_identities
 from detrkit.data.check.listing import Listing, listing_of
 from detrkit.data.check.pictures import Picture, check_pictures, contents, look_at_all
 from detrkit.data.check.splits import Contents, check_classes, check_leaks
 from detrkit.data.formats.coco import annotations_file
-from detrkit.data.formats.recognise import read_split, recognise, splits
+from detrkit.data.formats.recognise import read_split, recognise, refusals, splits
 from detrkit.errors import DetrkitError
 
 Depth = Literal["annotations", "headers", "pixels"]
@@ -106,5 +106,6 @@ def _read(root: Path) -> tuple[list[Listing], list[Finding]]:
         try:
             listings.append(listing_of(read_split(root, split), split))
         except DetrkitError as error:
-            findings.append(Finding(ANNOTATIONS_REFUSED, split, 1, (str(error),)))
+            reasons = refusals(root, split, layout) or [str(error)]
+            findings.append(Finding(ANNOTATIONS_REFUSED, split, len(reasons), tuple(reasons[:EXAMPLES])))
     return listings, findings

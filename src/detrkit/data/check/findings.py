@@ -33,6 +33,12 @@ class Finding:
     count: int
     examples: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """The finding in one sentence: where, what, how often, an example, and what it does to training."""
+        fault, such_as = self.fault, f", such as {self.examples[0]}" if self.examples else ""
+        return f"{self.where}: {fault.what} ({self.count:,}{such_as}); {fault.effect}."
+
     def to_dict(self) -> dict[str, object]:
         """The finding as json has it."""
         return {

@@ -5,8 +5,8 @@ from typing import Literal, assert_never
 
 from detrkit.catalog import Catalog
 from detrkit.data.formats.coco import coco_splits, read_coco_split
-from detrkit.data.formats.voc import read_voc_split, voc_splits
-from detrkit.data.formats.yolo import read_yolo_split, yolo_splits
+from detrkit.data.formats.voc import read_voc_split, voc_refusals, voc_splits
+from detrkit.data.formats.yolo import read_yolo_split, yolo_refusals, yolo_splits
 from detrkit.errors import DetrkitError
 
 Layout = Literal["coco", "voc", "yolo"]
@@ -58,6 +58,22 @@ def read_split(root: Path, split: str, layout: Layout | None = None) -> Catalog:
             return read_yolo_split(root, split)
         case unknown:
             assert_never(unknown)
+
+
+def refusals(root: Path, split: str, layout: Layout) -> list[str]:
+    """Why entries of a split are refused, each by itself; empty where it is refused as a whole."""
+    try:
+        match layout:
+            case "coco":
+                return []
+            case "voc":
+                return list(voc_refusals(root))
+            case "yolo":
+                return list(yolo_refusals(root, split))
+            case unknown:
+                assert_never(unknown)
+    except DetrkitError:
+        return []
 
 
 def choose_split(root: Path, wanted: str, usual: tuple[str, ...]) -> str:

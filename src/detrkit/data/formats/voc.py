@@ -90,6 +90,15 @@ def read_voc_split(root: Path, split: str) -> Catalog:
     )
 
 
+def voc_refusals(root: Path) -> Iterator[str]:
+    """Why ``read_voc_split`` refuses files of annotations: a sentence for each that it does."""
+    for file in _visible(root / "Annotations", ".xml"):
+        try:
+            _read_image(file, 1, count(1), set())
+        except DetrkitError as error:
+            yield str(error)
+
+
 def write_voc_split(root: Path, split: str, catalog: Catalog) -> None:
     """Write the list of a split and the annotations of its images, which are to be in ``JPEGImages``.
 

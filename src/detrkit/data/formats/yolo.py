@@ -10,7 +10,7 @@ of the image as viewers show it, turned by EXIF, which is how tools of this layo
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +93,29 @@ def read_yolo_split(root: Path, split: str) -> Catalog:
         areas=(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
         crowds=np.zeros(len(rows), np.bool_),
     )
+
+
+def yolo_refusals(root: Path, split: str) -> Iterator[str]:
+    """Why ``read_yolo_split`` refuses images and lines of labels: a sentence for each that it does."""
+    dataset = _describe(root)
+    label_of = {category.id: label for label, category in enumerate(dataset.categories)}
+    for image in _listed(dataset, split).images:
+        yield from _refusal(_size, image)
+        labels = label_file(image)
+        if labels.is_file():
+            yield from _refusal(list, _lines(labels)) or (
+                reason
+                for number, line in _lines(labels)
+                for reason in _refusal(_row, line, label_of, labels, number)
+            )
+
+
+def _refusal(read: Callable[..., object], *arguments: object) -> list[str]:
+    try:
+        read(*arguments)
+    except DetrkitError as error:
+        return [str(error)]
+    return []
 
 
 def write_yolo(root: Path, catalogs: Mapping[str, Catalog]) -> None:
