@@ -104,7 +104,7 @@ def _named(catalog: "Catalog", names: list[str]) -> list[int]:
                 f"--name {name}: {catalog.source} has no image of this name or id, but {len(catalog):,} "
                 f"others such as {catalog.file_names[0]} (id {catalog.image_ids[0]})."
             )
-    return [found[name] for name in names]
+    return list(dict.fromkeys(found[name] for name in names))
 
 
 def _cell(backbone: "BackboneSettings") -> int:
