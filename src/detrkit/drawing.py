@@ -62,13 +62,27 @@ def label_colour(label: int) -> Colour:
     return (_mix(hue[0], towards, amount), _mix(hue[1], towards, amount), _mix(hue[2], towards, amount))
 
 
+def ink_on(paper: Colour) -> Colour:
+    """Black or white, whichever is read more easily on this colour."""
+    red, green, blue = paper
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else (255, 255, 255)
+
+
+@lru_cache(maxsize=8)
+def caption_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of captions, with letters of many scripts; ``size`` is in pixels."""
+    # Pillow's own font has no accents, Greek or Cyrillic; the one that comes with matplotlib does.
+    path = distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), size)
+
+
 def _draw(image: Tensor, boxes: Tensor, labels: Tensor, captions: list[str]) -> Tensor:
     factor = max(1, _SMALL // max(image.shape[1:]))
     boxes = boxes * factor
     picture = to_pil_image(image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2))
     pen = ImageDraw.Draw(picture)
     scale = (picture.width * picture.height) ** 0.5
-    font = _font(max(10, round(scale / 36)))
+    font = caption_font(max(10, round(scale / 36)))
     line = max(1, round(scale / 250))
     right_bottom = torch.tensor([picture.width - 1, picture.height - 1]).repeat(2)
     visible = boxes.cpu().clamp(min=torch.zeros(4), max=right_bottom).tolist()
@@ -94,21 +108,8 @@ def _draw_caption(
     left = max(0, min(round(corner[0]), picture.width - width))
     top = max(0, round(corner[1]) - height)
     pen.rectangle((left, top, left + width - 1, top + height), fill=colour)
-    pen.text((left + margin, top), caption, fill=_ink(colour), font=font)
-
-
-def _ink(paper: Colour) -> Colour:
-    """Black or white, whichever is read more easily on this colour."""
-    red, green, blue = paper
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else (255, 255, 255)
+    pen.text((left + margin, top), caption, fill=ink_on(colour), font=font)
 
 
 def _mix(value: int, towards: int, amount: float) -> int:
     return round(value + (towards - value) * amount)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own font has no accents, Greek or Cyrillic; the one that comes with matplotlib does.
-    path = distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size)
