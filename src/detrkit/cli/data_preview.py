@@ -50,7 +50,6 @@ def preview(
     The views are those of a training with this recipe and seed, made from the network's own input. Figures
     tell how large images and objects are there, and what crops leave of the objects.
     """
-    from detrkit.data.dataset import describe_left_out, left_out
     from detrkit.data.formats.recognise import choose_split, read_split
     from detrkit.data.preview.facts import count_facts, describe_facts
     from detrkit.data.preview.given import previews
@@ -72,7 +71,7 @@ def preview(
     counted = _random(catalog, seed, _COUNTED)
     facts = count_facts(catalog, settings, seed, counted, views)
     typer.echo(f"{folder}, {split}: {facts.images:,} of {len(catalog):,} images, in epochs 0 to {views - 1}.")
-    for sentence in [*describe_facts(facts, catalog, settings, cell), *describe_left_out(left_out(catalog))]:
+    for sentence in describe_facts(facts, catalog, settings, cell):
         typer.echo(sentence)
     typer.echo(f"Wrote {out}: {len(shown)} images, {sheet.width} x {sheet.height} pixels.")
 
