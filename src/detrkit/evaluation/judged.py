@@ -76,7 +76,7 @@ def judge(
 ) -> Judged:
     """COCO's decisions on results for all images of ``catalog``; an image without results found nothing.
 
-    ``ious`` are ascending. ``Metrics`` that name an IoU or a number of detections which was not asked for are -1.
+    ``ious`` are ascending. ``Metrics`` of an IoU or a number of detections that was not asked for are -1.
     """
     rows = rows_of(catalog, results)
     evaluation = accumulated(catalog, rows, ious, max_detections)
