@@ -98,15 +98,34 @@ def read_results(path: Path, catalog: Catalog) -> list[Result]:
     return results
 
 
+COCO_IOUS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
+"""The IoUs at which COCO counts a detection as right: 0.50, 0.55 .. 0.95."""
+
+MAX_DETECTIONS = (1, 10, 100)
+"""How many detections of an image and class COCO allows. AP has the last of them."""
+
+
 def evaluate_results(catalog: Catalog, results: Sequence[Result]) -> Metrics:
     """COCO's figures for results on all images of ``catalog``; an image without results found nothing."""
+    found = accumulated(catalog, rows_of(catalog, results)).eval
+    assert found is not None
+    return summarise(catalog, found["precision"], found["recall"])
+
+
+def accumulated(
+    catalog: Catalog,
+    rows: Float[np.ndarray, "results 7"],
+    ious: tuple[float, ...] = COCO_IOUS,
+    max_detections: tuple[int, ...] = MAX_DETECTIONS,
+) -> hotcoco.COCOeval:
+    """The evaluator after all is matched and its arrays are made, for the ``rows`` of some results."""
     truth = _truth(catalog)
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(_rows(catalog, results)), "bbox")
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
+    evaluation.params.iou_thrs = list(ious)
+    evaluation.params.max_dets = list(max_detections)
     evaluation.evaluate()
     evaluation.accumulate()
-    found = evaluation.eval
-    assert found is not None
-    return _summarise(catalog, found["precision"], found["recall"])
+    return evaluation
 
 
 def summary_lines(metrics: Metrics) -> list[str]:
@@ -167,7 +186,8 @@ def _truth(catalog: Catalog) -> hotcoco.COCO:
     )
 
 
-def _rows(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "results 7"]:
+def rows_of(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "results 7"]:
+    """Results as (rank of the image's id, x, y, width, height, score, label), which is what hotcoco takes."""
     rank = dict(zip(catalog.image_ids.tolist(), _ranks(catalog).tolist(), strict=True))
     label = {category.id: label for label, category in enumerate(catalog.categories)}
     num = len(results)
@@ -189,36 +209,43 @@ def _ranks(catalog: Catalog) -> Int64[np.ndarray, " images"]:
     return np.searchsorted(np.sort(catalog.image_ids), catalog.image_ids)
 
 
-def _summarise(
+def summarise(
     catalog: Catalog,
     precision: Float[np.ndarray, "ious recalls classes areas limits"],
     recall: Float[np.ndarray, "ious classes areas limits"],
+    ious: tuple[float, ...] = COCO_IOUS,
+    max_detections: tuple[int, ...] = MAX_DETECTIONS,
 ) -> Metrics:
+    """The figures of the evaluator's arrays; -1 for one of an IoU or a limit that was not asked for."""
     everything, small, medium, large = range(4)
+    at_50, at_75 = ([place for place, iou in enumerate(ious) if abs(iou - one) < 1e-6] for one in (0.5, 0.75))
+    first, tenth, hundredth = (
+        [place for place, limit in enumerate(max_detections) if limit == one] for one in MAX_DETECTIONS
+    )
     return Metrics(
         AP=_mean(precision[..., everything, -1]),
-        AP50=_mean(precision[0, ..., everything, -1]),
-        AP75=_mean(precision[5, ..., everything, -1]),
+        AP50=_mean(precision[at_50, ..., everything, -1]),
+        AP75=_mean(precision[at_75, ..., everything, -1]),
         APs=_mean(precision[..., small, -1]),
         APm=_mean(precision[..., medium, -1]),
         APl=_mean(precision[..., large, -1]),
-        AR1=_mean(recall[..., everything, 0]),
-        AR10=_mean(recall[..., everything, 1]),
-        AR100=_mean(recall[..., everything, 2]),
+        AR1=_mean(recall[..., everything, first]),
+        AR10=_mean(recall[..., everything, tenth]),
+        AR100=_mean(recall[..., everything, hundredth]),
         ARs=_mean(recall[..., small, -1]),
         ARm=_mean(recall[..., medium, -1]),
         ARl=_mean(recall[..., large, -1]),
-        per_class=_per_class(catalog, precision[..., everything, -1]),
+        per_class=_per_class(catalog, precision[..., everything, -1], at_50),
     )
 
 
 def _per_class(
-    catalog: Catalog, precision: Float[np.ndarray, "ious recalls classes"]
+    catalog: Catalog, precision: Float[np.ndarray, "ious recalls classes"], at_50: list[int]
 ) -> dict[str, ClassMetrics]:
     objects = np.bincount(catalog.labels[~catalog.crowds], minlength=len(catalog.categories)).tolist()
     return {
         category.name: ClassMetrics(
-            AP=_mean(precision[..., label]), AP50=_mean(precision[0, :, label]), objects=objects[label]
+            AP=_mean(precision[..., label]), AP50=_mean(precision[at_50, :, label]), objects=objects[label]
         )
         for label, category in enumerate(catalog.categories)
     }
