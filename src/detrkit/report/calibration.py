@@ -34,14 +34,11 @@ def _blocks(record: Record) -> list[Block]:
 
 
 def _reliability(found: dict[str, Any]) -> Drawing:
-    edges, accuracy, confidence = (
-        np.array(found[key], dtype=float) for key in ("edges", "accuracy", "confidence")
-    )
+    edges, accuracy = (np.array(found[key], dtype=float) for key in ("edges", "accuracy"))
     widths = np.diff(edges)
     with sheet("reliability") as drawn:
         axes = drawn.axes
         axes.bar(edges[:-1] + widths / 2, accuracy, widths * 0.9, color=LINES[0], label="accuracy")
-        axes.plot(confidence, confidence, color=LINES[1], marker="o", ls="", label="mean score")
         axes.plot([0, 1], [0, 1], color=MUTED, ls="--", lw=1, label="calibrated")
         axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
         legend_below(axes)

@@ -6,7 +6,7 @@ instead of them, so that one drawing serves both themes. Text stays text, and is
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -91,18 +91,35 @@ class Sheet:
 @contextmanager
 def sheet(name: str, size: tuple[float, float] = SIZE) -> Iterator[Sheet]:
     """An empty chart in the page's style; ``name`` tells its parts from those of the page's other charts."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
+
+    with _styled():
+        figure = Figure(figsize=size, layout="constrained")
+        opened = Sheet(figure, figure.subplots())
+        yield opened
+        opened.svg = _to_svg(figure, name)
+
+
+def drawn(name: str, draw: Callable[[], "Figure"]) -> str:
+    """A figure that is drawn elsewhere, in the page's style, as SVG."""
+    with _styled():
+        return _to_svg(draw(), name)
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    import matplotlib as mpl
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # The browser has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=size, layout="constrained")
-        opened = Sheet(figure, figure.subplots())
-        yield opened
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        opened.svg = cleaned(text.getvalue(), name)
+        yield
+
+
+def _to_svg(figure: "Figure", name: str) -> str:
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return cleaned(text.getvalue(), name)
 
 
 def line_style(number: int, markers: bool = False) -> dict[str, Any]:
@@ -152,9 +169,3 @@ def _own_ids(svg: str, name: str) -> str:
     for old in used:
         svg = re.sub(rf'(id="|url\(#|href="#){re.escape(old)}(?=[")])', rf"\g<1>{name}-{old}", svg)
     return svg
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them: ``a``, ``a and b``, ``a, b and c``."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

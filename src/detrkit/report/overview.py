@@ -105,6 +105,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Cores", machine.get("cores") and f"{machine['cores']}, {machine.get('threads', '?')} threads used"),
         ("Started", _time(header.get("started"))),
         ("Cost", _cost(record)),
+        ("Memory", _memory(header)),
         ("Parameters", _parameters(header)),
         ("Commit", header.get("commit")),
         ("Versions", _versions(header)),
@@ -117,13 +118,14 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _data(record: Record) -> str:
-    header, experiment = record.header, record.experiment
+    header = record.header
     if not header.get("data"):
         return ""
-    train, val = header.get("train_split"), header.get("val_split")
-    if experiment is not None:
-        train, val = train or experiment.data.train_split, val or experiment.data.val_split
-    splits = " and ".join(filter(None, [train, val]))
+    named: dict[str, str] = header.get("splits") or {}
+    images: dict[str, int] = header.get("images") or {}
+    splits = " and ".join(
+        f"{name}, {images[part]:,} images" if part in images else name for part, name in named.items()
+    )
     return f"{header['data']}{f' ({splits})' if splits else ''}"
 
 
@@ -135,12 +137,17 @@ def _time(text: str | None) -> str:
 
 
 def _cost(record: Record) -> str:
-    seconds = seconds_of(record)
+    seconds = record.header.get("seconds") or seconds_of(record)
     if not seconds:
         return ""
     waiting = sum(step["data_seconds"] for step in record.steps)
     spent = f"{seconds / 3600:.2f} hours" if seconds >= 360 else f"{seconds:.0f} seconds"
-    return f"{spent} of that machine, {waiting / seconds:.0%} of it waiting for data"
+    return f"{spent} of this machine, {waiting / seconds:.0%} of it waiting for data"
+
+
+def _memory(header: dict[str, Any]) -> str:
+    peak = header.get("peak_memory")
+    return f"{peak / 2**30:.2f} GiB at most" if peak else ""
 
 
 def _parameters(header: dict[str, Any]) -> str:

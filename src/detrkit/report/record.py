@@ -17,12 +17,14 @@ T = TypeVar("T")
 class Record(NamedTuple):
     """A run as its folder tells it. What is not there is None or empty, and ``why`` says of it why.
 
-    ``header`` is ``run.json``. ``steps`` and ``validations`` are lines of ``log.jsonl``, ``end`` its last
-    word (``finished`` or ``interrupted``), and ``last_words`` the text of its last line, whole or cut.
-    ``metrics`` and ``analysis`` are those of the best validation, ``curves`` the evaluator's arrays.
+    ``results`` is the folder of its evaluation, ``header`` is ``run.json``. ``steps`` and ``validations`` are
+    lines of ``log.jsonl``, ``end`` its last word (``finished`` or ``interrupted``), and ``last_words`` the
+    text of its last line, whole or cut. ``metrics`` and ``analysis`` are those of the best validation,
+    ``curves`` the evaluator's arrays.
     """
 
     folder: Path
+    results: Path
     name: str
     header: dict[str, Any]
     experiment: Experiment | None
@@ -56,6 +58,7 @@ def read_run(folder: Path) -> Record:
     validations = [line for line in log if line["event"] == "validation"]
     record = Record(
         folder=folder,
+        results=results,
         name=folder.resolve().name,
         header=_read(folder / "run.json", _json_object, why) or {},
         experiment=_read(folder / "experiment.toml", lambda path: recipe(str(path)), why),

@@ -42,6 +42,15 @@ def validation_section(records: Sequence[Record]) -> Section:
     return Section("validation", "Validation", blocks)
 
 
+def figures_section(records: Sequence[Record]) -> Section:
+    """COCO's 12 figures alone."""
+    measured = [record for record in records if record.metrics]
+    lacking = [Missing(f"{record.name}: no validation yet.") for record in records if not record.metrics]
+    return Section(
+        "figures", "COCO's 12 figures", [*lacking, *([twelve_figures(measured)] if measured else [])]
+    )
+
+
 def twelve_figures(records: Sequence[Record]) -> Table:
     """COCO's 12 figures, one run beside the other."""
     rows: list[list[Value]] = [
