@@ -28,7 +28,9 @@ class Events:
 
     def validated(self, step: int, kept: bool = True) -> Validated:
         figures = [number / 100 for number in range(1, 13)]
-        metrics = Metrics(*figures, per_class={"кошка": ClassMetrics(0.1, 0.2, 3)})
+        metrics = Metrics(
+            *figures, per_class={"кошка": ClassMetrics(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, objects=3)}
+        )
         return Validated(step, self.length.epoch(step), metrics, kept, 1.5)
 
     def interrupted(self, step: int) -> Interrupted:
