@@ -101,9 +101,10 @@ class Picture(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Pictures side by side."""
+    """Pictures side by side; wide ones need more room each."""
 
     pictures: list[Picture]
+    wide: bool = False
 
 
 Block = Text | Missing | Heading | Facts | Figures | Table | Drawings | Pictures

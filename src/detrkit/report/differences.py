@@ -35,7 +35,7 @@ def _from_recipe(record: Record) -> Block:
     for key, value, meaning in describe(record.experiment):
         before, _ = base_values.get(key, (None, ""))
         if value != before:
-            rows.append([key, _shown(before), _shown(value), meaning])
+            rows.append([key, _shown(before), _shown(value), meaning.replace("`", "")])
     if not rows:
         return Text(f"None: every setting is that of {source}.")
     columns = [Column("Setting"), Column("Recipe"), Column("This run"), Column("Meaning")]
@@ -74,7 +74,7 @@ def _between(records: Sequence[Record]) -> Block:
 
 
 def _shown(value: object) -> str:
-    if value is None:
+    if value is None or value == "":
         return "not set"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"

@@ -34,7 +34,7 @@ def gather(record: Record, data: Path | None = None) -> Evidence:
         why = record.why.get("analysis.json")
         reason = {"analysis.json": f"{why}, and {error}"} if why else {}
         return Evidence(record._replace(why=record.why | reason), None, str(error))
-    analysis = analyse(judged, resamples=RESAMPLES)
+    analysis = analyse(judged)
     return Evidence(
         record._replace(
             metrics=judged.metrics.to_dict(), analysis=analysis.to_dict(), curves=analysis.curves._asdict()

@@ -36,7 +36,7 @@ from detrkit.report.usage_figure import usage_figure
 SHOWN, WATCHED = 6, 2
 """How many images are shown of the worst and of the best, and how many have attention maps."""
 
-_COUNTED = 100
+_COUNTED = 50
 """About how many images the queries are counted in."""
 
 _WIDTH, _QUALITY = 900, 80
@@ -65,7 +65,7 @@ def pictured_sections(evidence: Evidence) -> list[Section]:
     return [
         _section("images", images),
         _section("attention", _attention(detector, judged.catalog, watched)),
-        _section("queries", _queries(detector, judged.catalog)),
+        _section("queries", _queries(detector, judged.catalog, shown.sure)),
     ]
 
 
@@ -91,7 +91,7 @@ def _images(judged: Judged, shown: WorstAndBest) -> list[Block]:
             for number, index in enumerate(indices, start=1)
         ]
         if pictures:
-            blocks += [Heading(title), Pictures(pictures)]
+            blocks += [Heading(title), Pictures(pictures, wide=True)]
     return blocks
 
 
@@ -140,12 +140,12 @@ def _attention(detector: Detector, catalog: Catalog, indices: Sequence[int]) -> 
     return blocks
 
 
-def _queries(detector: Detector, catalog: Catalog) -> list[Block]:
+def _queries(detector: Detector, catalog: Catalog, sure: float) -> list[Block]:
     if not isinstance(detector, DetrDetector):
         return [Missing("This detector has no queries.")]
-    usage = query_usage(detector, catalog, every=max(1, len(catalog) // _COUNTED))
+    usage = query_usage(detector, catalog, threshold=sure, every=max(1, len(catalog) // _COUNTED))
     words = (
-        f"In {usage.images:,} images, with a score of {usage.threshold:g} or more: of {len(usage.answers)} "
+        f"In {usage.images:,} images, with a score of {usage.threshold:.3f} or more: of {len(usage.answers)} "
         f"queries {int(usage.dead.sum())} never answered, and {int(usage.dominating.sum())} did in more than half of the images."
     )
     if not usage.answers.any():

@@ -45,7 +45,7 @@ def mistakes_section(record: Record) -> Section:
         return Section("errors", "What goes wrong", [Missing(why)])
     analysis = record.analysis
     blocks = [
-        *_types(analysis["errors"]),
+        *(_types(analysis["errors"]) if "errors" in analysis else [Missing(_UNTYPED)]),
         Heading("Which class is taken for which"),
         *_confusion(record, analysis["confusion"]),
     ]
@@ -54,9 +54,11 @@ def mistakes_section(record: Record) -> Section:
 
 def compared_errors(records: Sequence[Record]) -> Section:
     """What each type of error costs each run."""
-    known = [record for record in records if not unevaluated(record)]
+    known = [record for record in records if not unevaluated(record) and "errors" in (record.analysis or {})]
     blocks: list[Block] = [
-        Missing(f"{record.name}: {unevaluated(record)}") for record in records if record not in known
+        Missing(f"{record.name}: {unevaluated(record) or _UNTYPED}")
+        for record in records
+        if record not in known
     ]
     if known:
         errors = [(record.analysis or {})["errors"] for record in known]
@@ -69,6 +71,8 @@ def compared_errors(records: Sequence[Record]) -> Section:
         )
     return Section("errors", "What goes wrong", blocks)
 
+
+_UNTYPED = "The errors were not told apart by type when these detections were analysed."
 
 _NO_SUM = "These are no parts of a whole and do not add up: mending one error changes what the others cost."
 
