@@ -73,7 +73,7 @@ def train(
         output_folder(out)
     progress = ProgressBar()
     try:
-        for event in fit(experiment, data, out, resume, init, [progress, LivePage(out)]):
+        for event in fit(experiment, data, out, resume, init, [progress, LivePage(out)], recipe):
             if isinstance(event, Interrupted):
                 raise typer.Exit(130)
     finally:
