@@ -1,4 +1,4 @@
-"""Chromium without a window, driven over its own pipe (the DevTools protocol), so that no package is needed."""
+"""Chromium without a window, driven over a pipe by the DevTools protocol, so that no package is needed."""
 
 import base64
 import json

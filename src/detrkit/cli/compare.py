@@ -19,12 +19,10 @@ _LISTED = 40
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders.", show_default=False)
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN..", help="Run folders.", show_default=False)],
     data: Data = None,
 ) -> None:
-    """Compare runs in the terminal: figures side by side, whether one is better, and which settings differ."""
+    """Compare runs in the terminal: figures side by side, whether one is better, which settings differ."""
     from rich.console import Console
     from rich.text import Text
 

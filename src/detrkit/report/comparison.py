@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from detrkit.catalog import Catalog
-from detrkit.evaluation.bootstrap import difference
+from detrkit.errors import DetrkitError
+from detrkit.evaluation.bootstrap import Difference, paired_difference
+from detrkit.evaluation.judged import Judged
 from detrkit.report.content import Block, Column, Missing, Section, Table, Text, Value
-from detrkit.report.evidence import RESAMPLES, Evidence
+from detrkit.report.evidence import Evidence
 
-_TITLE = "Is one better?"
+_COLUMNS = [
+    Column("Runs"),
+    Column("Difference in AP", "signed"),
+    Column("95 % from", "signed"),
+    Column("to", "signed"),
+    Column("Above 0", "fraction", "the share of resamples in which the difference is above 0"),
+    Column("What it says"),
+]
+
+_MEANING = (
+    "Both runs are judged on the same images, drawn again and again with replacement. Where the interval "
+    "does not hold 0, the difference is unlikely to be the luck of these images; the luck of seeds is not in it."
+)
 
 
 def differences_section(runs: Sequence[Evidence]) -> Section:
@@ -19,56 +30,29 @@ def differences_section(runs: Sequence[Evidence]) -> Section:
         for one in runs
         if one.judged is None
     ]
-    judged = [one for one in runs if one.judged is not None]
+    judged = [(one.record.name, one.judged) for one in runs if one.judged is not None]
     rows: list[list[Value]] = []
-    for one in judged[1:]:
-        if not _same_images(judged[0], one):
+    for other in judged[1:]:
+        try:
+            rows.append(_row(judged[0], other))
+        except DetrkitError as error:
             blocks.append(
-                Missing(
-                    f"{one.record.name} was judged on other images or objects than {judged[0].record.name}."
-                )
+                Missing(f"{other[0]} cannot be compared with {judged[0][0]} image by image: {error}")
             )
-        else:
-            rows.append(_row(judged[0], one))
     if rows:
-        columns = [
-            Column("Runs"),
-            Column("Difference in AP", "signed"),
-            Column("95 % from", "signed"),
-            Column("to", "signed"),
-            Column("What it says"),
-        ]
-        text = (
-            "Both runs are judged on the same images, drawn again and again with replacement. Where the "
-            "interval does not hold 0, the difference is unlikely to be the luck of these images; that of seeds is not in it."
-        )
-        blocks += [
-            Text(text),
-            Table(f"Paired bootstrap of the images, {RESAMPLES:,} resamples", columns, rows),
-        ]
-    return Section("difference", _TITLE, blocks)
+        blocks += [Text(_MEANING), Table("Paired bootstrap of the images", _COLUMNS, rows)]
+    return Section("difference", "Is one better?", blocks)
 
 
-def _row(first: Evidence, other: Evidence) -> list[Value]:
-    assert first.judged is not None  # only what is judged comes here
-    assert other.judged is not None
-    found = difference(first.judged, other.judged, RESAMPLES)
-    better = other if found.value > 0 else first
-    sure = not found.low <= 0 <= found.high
-    words = (
-        f"{better.record.name} is better on such images"
-        if sure
-        else "no difference that these images can show"
-    )
-    return [f"{other.record.name} less {first.record.name}", found.value, found.low, found.high, words]
+def _row(first: tuple[str, Judged], other: tuple[str, Judged]) -> list[Value]:
+    found = paired_difference(other[1], first[1])
+    name = f"{other[0]} less {first[0]}"
+    return [name, found.value, found.low, found.high, found.above, _verdict(found, first[0], other[0])]
 
 
-def _same_images(first: Evidence, other: Evidence) -> bool:
-    assert first.judged is not None  # only what is judged comes here
-    assert other.judged is not None
-    a, b = first.judged.catalog, other.judged.catalog
-    return all(np.array_equal(*pair) for pair in zip(_objects(a), _objects(b), strict=True))
-
-
-def _objects(catalog: Catalog) -> tuple[np.ndarray, ...]:
-    return catalog.image_ids, catalog.offsets, catalog.labels, catalog.boxes
+def _verdict(found: Difference, first: str, other: str) -> str:
+    if found.above == -1:
+        return "there is no object to find"
+    if found.low <= 0 <= found.high:
+        return "no difference that these images can show"
+    return f"{other if found.value > 0 else first} is better on such images"

@@ -10,12 +10,9 @@ from detrkit.evaluation.coco import read_results
 from detrkit.evaluation.judged import Judged, judge
 from detrkit.report.record import Record
 
-RESAMPLES = 1000
-"""How many resamples an interval is made of."""
-
 
 class Evidence(NamedTuple):
-    """A run with the analysis of its detections, and these as they were judged; None, and ``why``, if they are not."""
+    """A run with its detections analysed, and these as judged; where that is None, ``why`` says so."""
 
     record: Record
     judged: Judged | None

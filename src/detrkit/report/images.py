@@ -1,4 +1,4 @@
-"""What needs the images and the model: the worst and best images, attention maps, and what queries are used for."""
+"""What needs the images and the model: worst and best images, attention, and what queries are used for."""
 
 import io
 from collections.abc import Sequence
@@ -146,7 +146,8 @@ def _queries(detector: Detector, catalog: Catalog, sure: float) -> list[Block]:
     usage = query_usage(detector, catalog, threshold=sure, every=max(1, len(catalog) // _COUNTED))
     words = (
         f"In {usage.images:,} images, with a score of {usage.threshold:.3f} or more: of {len(usage.answers)} "
-        f"queries {int(usage.dead.sum())} never answered, and {int(usage.dominating.sum())} did in more than half of the images."
+        f"queries {int(usage.dead.sum())} never answered, and {int(usage.dominating.sum())} did in more than "
+        "half of the images."
     )
     if not usage.answers.any():
         return [

@@ -1,4 +1,4 @@
-"""What everyone can read: names for pictures, headings in order, contrast, and no text that is taken for code."""
+"""What everyone can read: names of pictures, order of headings, contrast, and no text taken for code."""
 
 import re
 from collections.abc import Callable
