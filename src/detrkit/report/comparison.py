@@ -19,7 +19,7 @@ _COLUMNS = [
 
 _MEANING = (
     "Both runs are judged on the same images, drawn again and again with replacement. Where the interval "
-    "does not hold 0, the difference is unlikely to be the luck of these images; the luck of seeds is not in it."
+    "does not hold 0, the difference is unlikely to be the luck of these images; that of seeds is not in it."
 )
 
 
