@@ -132,7 +132,7 @@ def _confusion(record: Record, confusion: dict[str, Any]) -> list[Block]:
     return [*blocks, Table("Classes that are taken for each other most often", columns, rows)]
 
 
-def _matrix(classes: list[str], matrix: Int64[np.ndarray, "C+1 C+1"]) -> Drawing:
+def _matrix(classes: list[str], matrix: Int64[np.ndarray, "is found"]) -> Drawing:
     order = np.argsort(-matrix[:-1].sum(axis=1), kind="stable")[:MATRIX_CLASSES]
     chosen = [*sorted(order.tolist()), len(classes)]
     counts = matrix[np.ix_(chosen, chosen)]

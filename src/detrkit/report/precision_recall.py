@@ -110,7 +110,7 @@ def _sweep(analysis: dict) -> list[Block]:
             f"F1 is best, {best['f1']:.3f}, if detections with a score of {best['threshold']:.3f} or more "
             f"are kept: precision {best['precision']:.3f}, recall {best['recall']:.3f}. {sentence}"
         )
-    per_image = Axis("detections of an image", low=0, logarithmic=True)
+    per_image = Axis("detections of an image", low=0.0, logarithmic=True)
     return [
         Text(sentence),
         Drawings(

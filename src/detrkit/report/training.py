@@ -94,11 +94,11 @@ def _pace_blocks(records: Sequence[Record]) -> list[Block]:
         *_groups("rate", "Learning rate", records, lambda step: step.get("learning_rates", {})),
     ]
     pace = [
-        _of_runs("images", "Images per second", records, images_per_second, "", low=0),
+        _of_runs("images", "Images per second", records, images_per_second, "", low=0.0),
         _of_runs(
-            "waiting", "Time spent waiting for data", records, waiting_share, "share of the step", low=0
+            "waiting", "Time spent waiting for data", records, waiting_share, "share of the step", low=0.0
         ),
-        _of_runs("memory", "Memory", records, memory_of, "GiB", low=0),
+        _of_runs("memory", "Memory", records, memory_of, "GiB", low=0.0),
     ]
     return [Heading("Gradients and rates"), _drawn(drawings), Heading("Pace"), _drawn(pace)]
 

@@ -84,7 +84,7 @@ def _charts(records: Sequence[Record]) -> list[Drawing]:
     return charts
 
 
-_EPOCHS, _SHARE = Axis("epochs"), Axis("", low=0)
+_EPOCHS, _SHARE = Axis("epochs"), Axis("", low=0.0)
 
 
 def _of_one(record: Record, key: str, title: str, names: tuple[str, ...]) -> Drawing:
