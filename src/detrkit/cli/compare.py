@@ -30,12 +30,12 @@ def compare(
     from detrkit.report.differences import between
     from detrkit.report.evidence import gather
     from detrkit.report.overview import side_by_side
-    from detrkit.report.record import read_run
+    from detrkit.report.record import read_run, told_apart
     from detrkit.report.validation import figures_section
 
     if len(runs) < 2:
         raise DetrkitError(f"{runs[0]} is only one run: name two or more, or see detrkit report {runs[0]}.")
-    found = [gather(read_run(folder), data) for folder in runs]
+    found = [gather(record, data) for record in told_apart([read_run(folder) for folder in runs])]
     records = [one.record for one in found]
     console = Console(highlight=False)
     for section in (

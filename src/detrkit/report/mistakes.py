@@ -54,11 +54,11 @@ def mistakes_section(record: Record) -> Section:
 
 def compared_errors(records: Sequence[Record]) -> Section:
     """What each type of error costs each run."""
-    known = [record for record in records if not unevaluated(record) and "errors" in (record.analysis or {})]
+    known = [record for record in records if _typed(record)]
     blocks: list[Block] = [
         Missing(f"{record.name}: {unevaluated(record) or _UNTYPED}")
         for record in records
-        if record not in known
+        if not _typed(record)
     ]
     if known:
         errors = [(record.analysis or {})["errors"] for record in known]
@@ -70,6 +70,10 @@ def compared_errors(records: Sequence[Record]) -> Section:
             Table(f"By how much AP50 would rise without the errors of a type. {_NO_SUM}", columns, rows)
         )
     return Section("errors", "What goes wrong", blocks)
+
+
+def _typed(record: Record) -> bool:
+    return not unevaluated(record) and "errors" in (record.analysis or {})
 
 
 _UNTYPED = "The errors were not told apart by type when these detections were analysed."

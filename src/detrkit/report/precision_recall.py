@@ -24,7 +24,7 @@ def overlaid_curves(records: Sequence[Record]) -> Section:
     """The mean curve of each run, at IoU 0.50 and over all IoUs."""
     blocks: list[Block] = []
     known = [record for record in records if _drawable(record)]
-    blocks += [Missing(f"{record.name}: {_why(record)}") for record in records if record not in known]
+    blocks += [Missing(f"{record.name}: {_why(record)}") for record in records if not _drawable(record)]
     if known:
         at_first = [_line(record, record.name, 0) for record in known]
         over_all = [_line(record, record.name) for record in known]

@@ -1,7 +1,7 @@
 """What a run folder holds, read with patience: whatever is missing or damaged is said, never an error."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,6 +77,16 @@ def read_run(folder: Path) -> Record:
             "Name the folder given to train --out or to evaluate --out."
         )
     return record
+
+
+def told_apart(records: Sequence[Record]) -> list[Record]:
+    """The runs with names that differ: those of folders of the same name get their parents', or a number."""
+    longer = ["/".join(record.folder.resolve().parts[-2:]) for record in records]
+    names = [record.name for record in records]
+    for candidates in (names, longer, [f"{name} ({place})" for place, name in enumerate(names, start=1)]):
+        if len(set(candidates)) == len(records):
+            return [record._replace(name=name) for record, name in zip(records, candidates, strict=True)]
+    raise AssertionError("numbers differ")
 
 
 def best_validation(record: Record) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from detrkit.report.content import Document, Section
 from detrkit.report.document import report_of, report_of_several
 from detrkit.report.evidence import Evidence, gather
 from detrkit.report.page import to_html
-from detrkit.report.record import read_run
+from detrkit.report.record import read_run, told_apart
 
 
 def make_report(folders: Sequence[Path], data: Path | None = None, *, images: bool = True) -> Document:
@@ -20,7 +20,7 @@ def make_report(folders: Sequence[Path], data: Path | None = None, *, images: bo
     Raises:
         DetrkitError: A folder is not there, or holds no run.
     """
-    found = [gather(read_run(folder), data) for folder in folders]
+    found = [gather(record, data) for record in told_apart([read_run(folder) for folder in folders])]
     if len(found) > 1:
         return report_of_several([one.record for one in found], differences_section(found))
     (evidence,) = found

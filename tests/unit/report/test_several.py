@@ -49,7 +49,8 @@ def test_the_difference_from_a_run_that_found_nothing_is_all_of_the_ap(two: list
 
 
 def test_a_run_does_not_differ_from_itself(two: list[Path]) -> None:
-    (_, value, low, high, _, words) = table(make_report([two[0], two[0]]), "difference").rows[0]
+    (name, value, low, high, _, words) = table(make_report([two[0], two[0]]), "difference").rows[0]
+    assert name == "first (2) less first (1)"
     assert (value, low, high) == (0, 0, 0)
     assert words == "no difference that these images can show"
 
