@@ -43,6 +43,7 @@ SIZE, SMALL = (4.4, 2.7), (2.2, 1.9)
 
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "detrkit",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "font.size": 8.5,
