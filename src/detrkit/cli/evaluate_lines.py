@@ -26,10 +26,10 @@ def deviations(judged: Judged, num_classes: int) -> Iterator[str]:
 
 def class_table(metrics: Metrics, analysis: Analysis) -> Table:
     """A line for each class: AP of its kinds, what the best F1 of its own has, and mean IoU."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("Class", overflow="fold")
-    for heading in ("Objects", "AP", "AP50", "APs", "APm", "APl", "P", "R", "F1", "score", "IoU"):
-        table.add_column(heading, justify="right")
+    for heading in ("Objects", "AP", "AP50", "APs", "APm", "APl", "P", "R", "F1", "Score", "IoU"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, ap in metrics.per_class.items():
         best = analysis.operating.per_class[name]
         figures = (

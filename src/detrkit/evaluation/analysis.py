@@ -75,7 +75,7 @@ class Kept(NamedTuple):
 
 
 def analyse(judged: Judged) -> Analysis:
-    """All results at the lowest IoU; the confusion matrix has the score threshold with the best F1 overall."""
+    """All results at the lowest IoU; the confusion matrix has the score with the best F1 overall."""
     operating = operating_points(judged)
     return Analysis(
         counted=_counted(judged),
