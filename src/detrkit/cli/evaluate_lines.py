@@ -8,6 +8,7 @@ from rich.table import Table
 
 from detrkit.evaluation.analysis import Analysis
 from detrkit.evaluation.coco import COCO_IOUS, MAX_DETECTIONS, Metrics
+from detrkit.evaluation.errors import ERRORS
 from detrkit.evaluation.judged import Judged
 
 
@@ -68,6 +69,14 @@ def analysis_lines(analysis: Analysis) -> Iterator[str]:
         f"Calibration error (ECE) at {at}: {_figure(calibrated.error)}"
         if calibrated
         else "Calibration: none, since scores lie outside 0..1"
+    )
+    errors = analysis.errors
+    costs = ", ".join(f"{name} {cost:.3f}" for name, cost in zip(ERRORS, errors.costs, strict=True))
+    yield f"What errors cost, in AP at {at} (TIDE; they do not add up): {costs if errors.AP >= 0 else '-'}"
+    interval = analysis.bootstrap
+    yield (
+        f"AP {_figure(interval.value)}, 95 % interval {_figure(interval.low)} to {_figure(interval.high)} "
+        f"(bootstrap over images, {interval.resamples:,} resamples)"
     )
 
 

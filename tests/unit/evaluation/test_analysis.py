@@ -47,6 +47,8 @@ def test_it_says_what_was_judged_and_has_the_classes_in_one_place(
     assert found["max_detections"] == [1, 10, 100]
     names = [category["name"] for category in reference.cocoGt.cats.values()]
     assert list(found["per_class"]) == found["classes"] == names
+    assert found["bootstrap"]["value"] == pytest.approx(reference.stats[0], abs=1e-9)
+    assert found["errors"]["AP"] == pytest.approx(reference.stats[1], abs=1e-9)
     person = found["per_class"]["person"]
     assert person["f1"] == analysis.operating.per_class["person"].f1
     assert person["mean_iou"] == analysis.overlap.per_class["person"]
