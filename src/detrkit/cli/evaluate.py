@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    context: typer.Context,
     checkpoint: Annotated[
         Path | None,
         typer.Argument(metavar="CKPT", help="A .safetensors file or a run folder.", show_default=False),
@@ -66,7 +65,17 @@ def evaluate(
 
     Either CKPT --data DIR, or --detections FILE --annotations FILE.
     """
-    _require_one_source(context)
+    changed = {
+        "CKPT": checkpoint,
+        "--data": data,
+        "--split": split,
+        "--batch-size": batch_size != 1,
+        "--workers": workers != 2,
+        "--precision": precision != "fp32",
+        "--device": device,
+        "--set": assignments,
+    }
+    _require_one_source(changed, {"--detections": detections, "--annotations": annotations})
     ious, limits = _ious(iou), _limits(max_detections)
     named = _listed(classes)
     if detections and annotations:
@@ -105,7 +114,9 @@ def _judge(
     for line in deviations(judged, num_classes):
         typer.echo(line)
     analysis = analyse(judged)
-    Console().print(class_table(judged.metrics, analysis))
+    console = Console()
+    console.width = max(console.width, 0 if console.is_terminal else 120)
+    console.print(class_table(judged.metrics, analysis))
     typer.echo("\n".join(analysis_lines(analysis)))
     if folder is None:
         typer.echo("Nothing was written; --out DIR keeps the detections and all figures.")
@@ -115,36 +126,18 @@ def _judge(
     typer.echo(f"Wrote detections.json, metrics.json, analysis.json and precision_recall.npz in {folder}.")
 
 
-_OF_A_CHECKPOINT = (
-    "checkpoint",
-    "data",
-    "split",
-    "batch_size",
-    "workers",
-    "precision",
-    "device",
-    "assignments",
-)
-_OF_A_FILE = ("detections", "annotations")
-
-
-def _require_one_source(context: typer.Context) -> None:
+def _require_one_source(of_a_checkpoint: dict[str, object], of_a_file: dict[str, object]) -> None:
     """Refuse options of a checkpoint beside those of a file of detections, and half of either."""
-    names = {one.name or "": one.opts[0] for one in context.command.params} | {"checkpoint": "CKPT"}
-    sources = {name: context.get_parameter_source(name) for name in names}
-    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    of_a_file = [names[name] for name in _OF_A_FILE if name in given]
-    of_a_checkpoint = [names[name] for name in _OF_A_CHECKPOINT if name in given]
-    if of_a_file and of_a_checkpoint:
+    given, others = ([name for name, value in all_.items() if value] for all_ in (of_a_file, of_a_checkpoint))
+    if given and others:
         raise DetrkitError(
-            f"{of_a_checkpoint[0]} and {of_a_file[0]} exclude each other: judge a checkpoint "
-            "(CKPT --data DIR) or a file (--detections FILE --annotations FILE)."
+            f"{others[0]} and {given[0]} exclude each other: judge a checkpoint (CKPT --data DIR) or a file "
+            "(--detections FILE --annotations FILE)."
         )
-    wanted = _OF_A_FILE if of_a_file else ("checkpoint", "data")
-    for name in wanted:
-        if name not in given:
+    for name in of_a_file if given else ("CKPT", "--data"):
+        if name not in [*given, *others]:
             raise DetrkitError(
-                f"{names[name]} is missing: name CKPT --data DIR to judge a checkpoint, or "
+                f"{name} is missing: name CKPT --data DIR to judge a checkpoint, or "
                 "--detections FILE --annotations FILE to judge a file of COCO results."
             )
 

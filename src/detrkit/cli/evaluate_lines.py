@@ -8,6 +8,7 @@ from rich.table import Table
 
 from detrkit.evaluation.analysis import Analysis
 from detrkit.evaluation.coco import COCO_IOUS, MAX_DETECTIONS, Metrics
+from detrkit.evaluation.errors import ERRORS
 from detrkit.evaluation.judged import Judged
 
 
@@ -26,10 +27,10 @@ def deviations(judged: Judged, num_classes: int) -> Iterator[str]:
 
 def class_table(metrics: Metrics, analysis: Analysis) -> Table:
     """A line for each class: AP of its kinds, what the best F1 of its own has, and mean IoU."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("Class", overflow="fold")
-    for heading in ("Objects", "AP", "AP50", "APs", "APm", "APl", "P", "R", "F1", "score", "IoU"):
-        table.add_column(heading, justify="right")
+    for heading in ("Objects", "AP", "AP50", "APs", "APm", "APl", "P", "R", "F1", "Score", "IoU"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, ap in metrics.per_class.items():
         best = analysis.operating.per_class[name]
         figures = (
@@ -68,6 +69,14 @@ def analysis_lines(analysis: Analysis) -> Iterator[str]:
         f"Calibration error (ECE) at {at}: {_figure(calibrated.error)}"
         if calibrated
         else "Calibration: none, since scores lie outside 0..1"
+    )
+    errors = analysis.errors
+    costs = ", ".join(f"{name} {cost:.3f}" for name, cost in zip(ERRORS, errors.costs, strict=True))
+    yield f"What errors cost, in AP at {at} (TIDE; they do not add up): {costs if errors.AP >= 0 else '-'}"
+    interval = analysis.bootstrap
+    yield (
+        f"AP {_figure(interval.value)}, 95 % interval {_figure(interval.low)} to {_figure(interval.high)} "
+        f"(bootstrap over images, {interval.resamples:,} resamples)"
     )
 
 

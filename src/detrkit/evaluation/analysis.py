@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detrkit.errors import DetrkitError
+from detrkit.evaluation.bootstrap import Interval, interval
 from detrkit.evaluation.calibration import Calibration, calibration
 from detrkit.evaluation.coco import num_objects
 from detrkit.evaluation.confusion import Confusion, confusion
 from detrkit.evaluation.curves import Curves, curves, read_curves, write_curves
+from detrkit.evaluation.errors import ErrorTypes, error_types
 from detrkit.evaluation.judged import Judged
 from detrkit.evaluation.operating import OperatingPoints, Sweep, operating_points, sweep
 from detrkit.evaluation.overlap import Overlap, overlap
@@ -40,6 +42,8 @@ class Analysis(NamedTuple):
     overlap: Overlap
     confusion: Confusion
     calibration: Calibration | None
+    errors: ErrorTypes
+    bootstrap: Interval
 
     def to_dict(self) -> dict[str, Any]:
         """The results but for the curves, by their names, as json has them; what is no number is None.
@@ -55,6 +59,8 @@ class Analysis(NamedTuple):
             "overlap": _without_classes(self.overlap.to_dict()),
             "confusion": self.confusion.to_dict(),
             "calibration": calibrated,
+            "errors": plain(self.errors.to_dict(list(self.counted.classes))),
+            "bootstrap": plain(self.bootstrap._asdict()),
             "per_class": {name: plain(self._of_class(name)) for name in self.counted.classes},
         }
 
@@ -74,8 +80,11 @@ class Kept(NamedTuple):
     curves: Curves
 
 
-def analyse(judged: Judged) -> Analysis:
-    """All results at the lowest IoU; the confusion matrix has the score threshold with the best F1 overall."""
+def analyse(judged: Judged, *, resamples: int = 1000, seed: int = 0) -> Analysis:
+    """All results at the lowest IoU; the confusion matrix has the score with the best F1 overall.
+
+    ``resamples`` and ``seed`` are those of the bootstrap interval.
+    """
     operating = operating_points(judged)
     return Analysis(
         counted=_counted(judged),
@@ -85,6 +94,8 @@ def analyse(judged: Judged) -> Analysis:
         overlap=overlap(judged),
         confusion=confusion(judged, operating.overall.threshold),
         calibration=calibration(judged),
+        errors=error_types(judged, iou=judged.ious[0]),
+        bootstrap=interval(judged, resamples=resamples, seed=seed),
     )
 
 

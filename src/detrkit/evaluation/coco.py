@@ -243,9 +243,10 @@ def rows_of(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "r
     )
     broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if broken.size:
+        first = results[broken[0]]["image_id"]
         raise DetrkitError(
-            f"{catalog.source}: {len(broken)} of {num} detections have a box or a score that is no finite "
-            f"number, the first in image {results[broken[0]]['image_id']}: mend the detector, or leave them out."
+            f"{catalog.source}: {len(broken)} of {num} detections have a box or a score that is not finite, "
+            f"the first in image {first}: mend the detector, or leave them out."
         )
     return rows
 
