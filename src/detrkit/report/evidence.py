@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from detrkit.data.formats.recognise import read_split
+from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.errors import DetrkitError
 from detrkit.evaluation.analysis import analyse
 from detrkit.evaluation.coco import read_results
@@ -48,9 +48,9 @@ def _judged(record: Record, data: Path | None) -> Judged:
     split = (record.header.get("splits") or {}).get("val")
     if split is None and record.experiment is not None:
         split = record.experiment.data.val_split
-    if folder is None or split is None:
+    if folder is None:
         raise DetrkitError("run.json does not say which data it was: name its folder with --data DIR.")
     if not folder.is_dir():
         raise DetrkitError(f"the data is no longer in {folder}: name its folder with --data DIR.")
-    catalog = read_split(folder, split)
+    catalog = read_split(folder, split or choose_split(folder, "", ("val2017", "val")))
     return judge(catalog, read_results(detections, catalog))

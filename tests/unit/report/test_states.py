@@ -160,6 +160,14 @@ def test_gone_data_without_an_analysis_is_said_with_the_folder(
     assert str(tmp_path / "data") in missing(make_report([run]))["iou"][0]
 
 
+def test_what_evaluate_left_is_reported_without_a_run(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    results = (write_run(tmp_path) / "evaluation").rename(tmp_path / "results")
+    lacking = missing(make_report([results], tmp_path / "data", images=False))
+    assert "log.jsonl is not there" in lacking["training"][0]
+    for name in ("overview", "validation", "precision-recall", "iou", "errors", "calibration", "classes"):
+        assert lacking[name] == []
+
+
 def test_what_is_no_run_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(DetrkitError, match=re.escape(str(tmp_path / "no"))):
         read_run(tmp_path / "no")
