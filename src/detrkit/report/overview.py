@@ -47,7 +47,8 @@ def side_by_side(records: Sequence[Record]) -> Section:
     """The verdict and the facts of several runs, one beside the other."""
     facts = [dict(_facts(record)) for record in records]
     figures = [
-        {figure.name: f"{figure.value} {figure.remark}".strip() for figure in _verdict(r)} for r in records
+        {figure.name: ", ".join(filter(None, [figure.value, figure.remark])) for figure in _verdict(r)}
+        for r in records
     ]
     found = [figure | fact for figure, fact in zip(figures, facts, strict=True)]
     names = list(dict.fromkeys(name for one in found for name in one))

@@ -74,7 +74,7 @@ def _terms_of(record: Record) -> dict[str, list[float]]:
 
 
 def _term(name: str, records: Sequence[Record]) -> Drawing | None:
-    title = _TERMS.get(name, name.replace("_", " ").capitalize())
+    title = _title(name)
     caption = _MEANINGS.get(name, "")
     layers = len(_terms_of(records[0]).get(name, []))
     key = f"term-{name.replace('_', '-')}"
@@ -85,6 +85,12 @@ def _term(name: str, records: Sequence[Record]) -> Drawing | None:
         ]
         return line_chart(key, title, lines, _EPOCHS, Axis(""), caption=caption)
     return _of_runs(key, title, records, lambda step: step["terms"][name][-1], "", caption)
+
+
+def _title(name: str) -> str:
+    if name.startswith("denoising_"):
+        return f"Denoising: {_title(name.removeprefix('denoising_'))}"
+    return _TERMS.get(name, name.replace("_", " ").capitalize())
 
 
 def _pace_blocks(records: Sequence[Record]) -> list[Block]:
