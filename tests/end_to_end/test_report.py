@@ -19,7 +19,6 @@ def page(shared: Path, small_detr: dict[str, object], tmp_path_factory: pytest.T
     run = tmp_path_factory.mktemp("report") / "run"
     settings = small_detr | {
         "train.max_steps": 2,
-        "train.validate_every": 1 / 128,
         "data.batch_size": 2,
     }
     assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={toml(value)}")]

@@ -83,10 +83,10 @@ class Drawing(NamedTuple):
 
 
 class Drawings(NamedTuple):
-    """Drawings side by side; small ones are many of a kind."""
+    """Drawings side by side: of the usual size, ``small`` ones that are many of a kind, or ``wide`` ones."""
 
     drawings: list[Drawing]
-    small: bool = False
+    size: Literal["usual", "small", "wide"] = "usual"
 
 
 class Picture(NamedTuple):

@@ -126,7 +126,7 @@ def _confusion(record: Record, confusion: dict[str, Any]) -> list[Block]:
             f"At IoU {confusion['iou']:.2f}, of {kept}. A row is what an object is, a column what it was "
             "found as; the last row is what was found where nothing is, the last column what was not found."
         ),
-        Drawings([_matrix(classes, matrix)]),
+        Drawings([_matrix(classes, matrix)], size="wide" if len(classes) > _WRITTEN else "usual"),
     ]
     pairs = confusion["pairs"]
     if not pairs:
@@ -142,7 +142,7 @@ def _matrix(classes: list[str], matrix: Int64[np.ndarray, "is found"]) -> Drawin
     counts = matrix[np.ix_(chosen, chosen)]
     share = counts / np.maximum(matrix[chosen].sum(axis=1, keepdims=True), 1)
     names = [*(_short(classes[label]) for label in chosen[:-1]), "background"]
-    side = max(3.6, min(5.6, 1.6 + 0.22 * len(names)))
+    side = max(3.6, 1.6 + 0.2 * len(names))
     with sheet("confusion", (side + 0.6, side)) as drawn:
         _draw_cells(drawn.axes, share, written=len(names) <= _WRITTEN + 1)
         drawn.axes.set_xticks(range(len(names)), names, rotation=90)

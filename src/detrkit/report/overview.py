@@ -5,7 +5,19 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-from detrkit.report.content import Block, Column, Facts, Figure, Figures, Missing, Section, Table, Text, Value
+from detrkit.report.content import (
+    Block,
+    Column,
+    Facts,
+    Figure,
+    Figures,
+    Heading,
+    Missing,
+    Section,
+    Table,
+    Text,
+    Value,
+)
 from detrkit.report.record import Record, best_validation, seconds_of
 from detrkit.report.training import images_per_second
 
@@ -18,6 +30,9 @@ def overview(record: Record) -> Section:
     elif record.end is None and record.steps:
         blocks.append(Text(status(record)))
     blocks.append(Facts(_facts(record)))
+    notes = [Text(note.replace("`", "")) for note in record.header.get("notes") or []]
+    if notes:
+        blocks += [Heading("Notes"), *notes]
     return Section("overview", "Overview", blocks)
 
 
@@ -111,7 +126,6 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Commit", header.get("commit")),
         ("Versions", _versions(header)),
         ("Command", header.get("command")),
-        ("Notes", " ".join(header.get("notes") or [])),
         ("Folder", str(record.folder)),
         ("State", _ending(record)),
     ]

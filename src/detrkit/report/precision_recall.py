@@ -144,7 +144,7 @@ def _of_classes(record: Record) -> list[Block]:
             f"precision_recall.npz, and all are in the table of classes. {text}"
         )
     drawings = [_of_class(curves, label, number, objects[label]) for number, label in enumerate(chosen)]
-    return [Heading("By class"), Text(text), Drawings(drawings, small=True)]
+    return [Heading("By class"), Text(text), Drawings(drawings, size="small")]
 
 
 def _of_class(curves: dict[str, np.ndarray], label: int, number: int, objects: int) -> Drawing:
