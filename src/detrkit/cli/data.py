@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_cache import cache
 from detrkit.cli.data_check import check
 from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
@@ -15,6 +16,7 @@ app.command()(fetch)
 app.command()(convert)
 app.command()(check)
 app.command()(stats)
+app.command()(cache)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from detrkit.data.dataset import require_images
 from detrkit.data.formats.coco import annotations_file, write_coco
 from detrkit.data.formats.limits import limit
 from detrkit.data.formats.recognise import Layout, read_split, recognise, splits
+from detrkit.data.formats.resized import require_originals
 from detrkit.data.formats.voc import write_voc_split
 from detrkit.data.formats.yolo import SPLITS, write_yolo
 from detrkit.data.headers import read_header
@@ -69,6 +70,7 @@ def convert(
             ``target`` cannot be written or holds something.
     """
     _require_new(target)
+    require_originals(source)
     source_layout = source_layout or recognise(source)
     renamed, changes = _renamed_splits(_chosen(source, source_layout, chosen), layout, source, bool(chosen))
     given = {new: read_split(source, old, source_layout) for old, new in renamed.items()}
@@ -258,7 +260,7 @@ def _place(
                 _save_unturned(stored, image)
                 placed["saved anew"] += 1
             else:
-                placed[_link_or_copy(stored, image)] += 1
+                placed[link_or_copy(stored, image)] += 1
     return placed
 
 
@@ -312,7 +314,8 @@ def _without_notes(jpeg: bytes) -> bytes:
     return b"".join([*kept, jpeg[place:]])
 
 
-def _link_or_copy(stored: Path, image: Path) -> Placing:
+def link_or_copy(stored: Path, image: Path) -> Placing:
+    """Make ``image`` a hard link to a file, or a copy where the file system cannot make one."""
     stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
     try:
         os.link(stored, image)

@@ -14,7 +14,14 @@ from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 from torch import nn
 
 from detrkit.catalog import Catalog, require_same_categories
-from detrkit.data.dataset import SplitDataset, describe_left_out, left_out, require_images, require_objects
+from detrkit.data.dataset import (
+    SplitDataset,
+    describe_enlarged,
+    describe_left_out,
+    left_out,
+    require_images,
+    require_objects,
+)
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.data.loader import training_steps
 from detrkit.data.transforms import training_transform
@@ -228,7 +235,11 @@ def _assemble(
         average=average,
         state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
         length=plan(settings, len(train), images_per_step),
-        notes=describe_left_out(left_out(train, detector.max_objects)),
+        notes=[
+            *describe_left_out(left_out(train, detector.max_objects)),
+            *describe_enlarged(train, "data.short_sides", max(experiment.data.short_sides)),
+            *describe_enlarged(validation, "data.eval_short_side", experiment.data.eval_short_side),
+        ],
         origins=origins,
     )
 
