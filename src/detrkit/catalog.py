@@ -50,10 +50,19 @@ class Catalog:
     labels: Int64[np.ndarray, " annotations"]
     areas: Float64[np.ndarray, " annotations"]
     crowds: Bool[np.ndarray, " annotations"]
+    short_side: int | None = None
+    """Files of images with a larger shorter side have it reduced to this. All else is in original pixels."""
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.image_ids)
+
+    @property
+    def num_resized(self) -> int:
+        """The number of images whose files are smaller than ``size`` says."""
+        if self.short_side is None:
+            return 0
+        return int((np.minimum(self.heights, self.widths) > self.short_side).sum())
 
     def rows(self, index: int) -> slice:
         """The rows of the annotations of image number ``index``."""

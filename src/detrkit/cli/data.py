@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_cache import cache
 from detrkit.cli.data_check import check
 from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
@@ -23,6 +24,7 @@ app.command()(preview)
 app.command()(subset)
 app.command()(split)
 app.command()(merge)
+app.command()(cache)
 
 
 @app.command()

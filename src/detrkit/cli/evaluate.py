@@ -41,6 +41,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
+    from detrkit.data.dataset import describe_enlarged
     from detrkit.data.formats.recognise import choose_split, read_split
     from detrkit.evaluation.coco import evaluate_results, summary_lines, to_results, write_results
     from detrkit.inference.evaluate import detect_split
@@ -51,6 +52,8 @@ def evaluate(
     catalog = read_split(data, split)
     detector = load(checkpoint, chosen_device(device), parse_overrides(assignments or []))
     folder = out and output_folder(out)
+    for note in describe_enlarged(catalog, "the detector", detector.image_size.short_side):
+        typer.echo(f"Note: {note}", err=True)
 
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)
     watched = track(found, f"Evaluating {split}", total=len(catalog), console=Console(stderr=True))

@@ -12,6 +12,7 @@ from detrkit.catalog import Catalog
 from detrkit.data.dataset import require_images
 from detrkit.data.formats.limits import limit
 from detrkit.data.formats.recognise import Layout, read_split, recognise, splits
+from detrkit.data.formats.resized import require_originals
 from detrkit.data.formats.yolo import SPLITS
 from detrkit.data.write import Written, require_new, write_dataset
 from detrkit.errors import DetrkitError
@@ -48,6 +49,7 @@ def read_dataset(
     source: Path, chosen: tuple[str, ...] = (), layout: Layout | None = None
 ) -> dict[str, Catalog]:
     """The chosen splits of a dataset, by default all; DetrkitError unless all of their images are there."""
+    require_originals(source)
     layout = layout or recognise(source)
     catalogs = {split: read_split(source, split, layout) for split in _chosen(source, layout, chosen)}
     for catalog in catalogs.values():

@@ -95,7 +95,7 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=workers,
-            worker_init_fn=_heed_the_parent_alone,
+            worker_init_fn=heed_the_parent_alone,
             prefetch_factor=2 if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
@@ -110,7 +110,7 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
         del loaded  # the workers end with it
 
 
-def _heed_the_parent_alone(worker: int) -> None:
+def heed_the_parent_alone(worker: int) -> None:
     """Ctrl-C, torchrun and job schedulers signal every process; what it means is for the parent to decide."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere, a signal does not say who sent it

@@ -89,6 +89,17 @@ def require_new(target: Path) -> None:
         raise DetrkitError(f"{target} already exists and is not empty: name a new folder, or remove it.")
 
 
+def link_or_copy(stored: Path, image: Path) -> Placing:
+    """Make ``image`` a hard link to a file, or a copy where the file system cannot make one."""
+    stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
+    try:
+        os.link(stored, image)
+    except OSError:
+        shutil.copy2(stored, image)
+        return "copied"
+    return "linked"
+
+
 def paths(catalog: Catalog) -> list[Path]:
     """Where the files of all images lie."""
     return [catalog.folder / name for name in catalog.file_names.tolist()]
@@ -130,7 +141,7 @@ def _place(
                 _save_unturned(stored, image)
                 placed["saved anew"] += 1
             else:
-                placed[_link_or_copy(stored, image)] += 1
+                placed[link_or_copy(stored, image)] += 1
     return placed
 
 
@@ -182,16 +193,6 @@ def _without_notes(jpeg: bytes) -> bytes:
             kept.append(jpeg[place:following])
         place = following
     return b"".join([*kept, jpeg[place:]])
-
-
-def _link_or_copy(stored: Path, image: Path) -> Placing:
-    stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
-    try:
-        os.link(stored, image)
-    except OSError:
-        shutil.copy2(stored, image)
-        return "copied"
-    return "linked"
 
 
 def _write(catalogs: Mapping[str, Catalog], layout: Layout, root: Path) -> None:

@@ -19,6 +19,7 @@ from detrkit.data.check.pictures import Picture, check_pictures, contents, look_
 from detrkit.data.check.splits import Contents, check_classes, check_leaks
 from detrkit.data.formats.coco import annotations_file
 from detrkit.data.formats.recognise import read_split, recognise, refusals, splits
+from detrkit.data.formats.resized import require_originals
 from detrkit.errors import DetrkitError
 
 Depth = Literal["annotations", "headers", "pixels"]
@@ -41,8 +42,9 @@ def examine(root: Path, *, depth: Depth = "headers", queries: int = 100) -> Exam
     """All that is wrong with a dataset, as far as ``depth`` looks, for a detector of so many queries.
 
     Raises:
-        DetrkitError: The folder has no layout that is known.
+        DetrkitError: The folder has no layout that is known, or is a copy with smaller images.
     """
+    require_originals(root)
     listings, findings = _read(root)
     for listing in listings:
         findings += check_annotations(listing, queries)

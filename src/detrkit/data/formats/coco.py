@@ -8,6 +8,7 @@ its id, since further on nothing would notice.
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
+from detrkit.data.formats.resized import read_resized
 from detrkit.errors import DetrkitError
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -65,7 +67,9 @@ def coco_splits(root: Path) -> list[str]:
 
 def read_coco_split(root: Path, split: str) -> Catalog:
     """The catalog of one split of a folder in this layout."""
-    return read_coco(annotations_file(root, split), root / split)
+    catalog = read_coco(annotations_file(root, split), root / split)
+    resized = read_resized(root)
+    return catalog if resized is None else replace(catalog, short_side=resized.short_side)
 
 
 def read_coco(annotations: Path, folder: Path) -> Catalog:
@@ -86,6 +90,12 @@ def read_coco(annotations: Path, folder: Path) -> Catalog:
 
 def write_coco(catalog: Catalog, annotations: Path) -> None:
     """Write a COCO json that ``read_coco`` reads back to the same columns."""
+    annotations.parent.mkdir(parents=True, exist_ok=True)
+    annotations.write_bytes(encode_coco(catalog))
+
+
+def encode_coco(catalog: Catalog) -> bytes:
+    """The COCO json of a catalog."""
     images = zip(
         catalog.image_ids.tolist(),
         catalog.file_names.tolist(),
@@ -108,8 +118,7 @@ def write_coco(catalog: Catalog, annotations: Path) -> None:
         annotations=[_Annotation(*row) for row in rows],
         categories=[_Category(category.id, category.name) for category in catalog.categories],
     )
-    annotations.parent.mkdir(parents=True, exist_ok=True)
-    annotations.write_bytes(msgspec.json.encode(content))
+    return msgspec.json.encode(content)
 
 
 def _parse(annotations: Path, folder: Path) -> Catalog:
@@ -124,6 +133,7 @@ def _parse(annotations: Path, folder: Path) -> Catalog:
         file_names=_file_names(content.images, annotations),
         widths=_sides(content.images, "width", annotations),
         heights=_sides(content.images, "height", annotations),
+        short_side=None,
         **_annotation_columns(content.annotations, image_ids, categories, annotations),
     )
 
