@@ -8,6 +8,7 @@ import typer
 from detrkit.cli.data_check import check
 from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
+from detrkit.cli.data_shards import shards
 from detrkit.cli.data_stats import stats
 
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
@@ -15,6 +16,7 @@ app.command()(fetch)
 app.command()(convert)
 app.command()(check)
 app.command()(stats)
+app.command()(shards)
 
 
 @app.command()

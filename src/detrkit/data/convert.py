@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, assert_never
 import numpy as np
 from PIL import Image
 
-from detrkit.catalog import Catalog
+from detrkit.catalog import Catalog, require_files
 from detrkit.data.dataset import require_images
 from detrkit.data.formats.coco import annotations_file, write_coco
 from detrkit.data.formats.limits import limit
@@ -70,10 +70,13 @@ def convert(
     """
     _require_new(target)
     source_layout = source_layout or recognise(source)
-    renamed, changes = _renamed_splits(_chosen(source, source_layout, chosen), layout, source, bool(chosen))
+    renamed, changes = _renamed_splits(
+        chosen_splits(source, source_layout, chosen), layout, source, bool(chosen)
+    )
     given = {new: read_split(source, old, source_layout) for old, new in renamed.items()}
     _require_same_categories(given)
     for catalog in given.values():
+        require_files(catalog)
         require_images(catalog)
     limited = limit(given, layout)
     names = _file_names(limited.catalogs, layout)
@@ -104,7 +107,8 @@ def _require_new(target: Path) -> None:
         raise DetrkitError(f"{target} already exists and is not empty: name a new folder, or remove it.")
 
 
-def _chosen(source: Path, layout: Layout, chosen: tuple[str, ...]) -> list[str]:
+def chosen_splits(source: Path, layout: Layout, chosen: tuple[str, ...]) -> list[str]:
+    """The splits that were chosen, or all of a dataset; DetrkitError if it does not have one."""
     if not source.is_dir():
         raise DetrkitError(f"the dataset {source} is not a folder: name the folder that holds it.")
     found = splits(source, layout)

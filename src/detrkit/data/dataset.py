@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from detrkit.catalog import Catalog
+from detrkit.data.formats.shards import require_shards
 from detrkit.data.images import read_reduced_image
 from detrkit.data.order import Key
+from detrkit.data.shards.opened import OpenShards
 from detrkit.data.transforms import Transform, show
 from detrkit.data.views import View
 from detrkit.errors import DetrkitError
@@ -38,6 +40,7 @@ class SplitDataset(Dataset[Sample]):
         self._seed = seed
         self._boxes = _clipped_boxes(catalog)
         self._kept = ~catalog.crowds & _has_area(self._boxes)
+        self._shards = OpenShards(catalog)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -48,7 +51,8 @@ class SplitDataset(Dataset[Sample]):
         _, index = key
         view = self.view(key)
         wanted = view.reduction if self._transform.reduced_decoding else 1
-        image, reduction = read_reduced_image(self.catalog.path(index), self.catalog.size(index), wanted)
+        place, content = self.catalog.place(index), self._shards.read(index)
+        image, reduction = read_reduced_image(place, self.catalog.size(index), wanted, content)
         return show(self._stored(index, image), view, reduction)
 
     def view(self, key: Key) -> View:
@@ -125,7 +129,10 @@ def describe_left_out(found: LeftOut) -> list[str]:
 
 
 def require_images(catalog: Catalog) -> None:
-    """Raise a DetrkitError unless every image that the catalog lists is a file in its folder."""
+    """Raise a DetrkitError unless every image is a file in the catalog's folder, or in a complete shard."""
+    if catalog.shards is not None:
+        require_shards(catalog.folder, catalog.shards)
+        return
     folders = {name.rpartition("/")[0] for name in catalog.file_names}
     present = {
         f"{folder}/{name}".lstrip("/") for folder in folders for name in _files(catalog.folder / folder)

@@ -18,7 +18,9 @@ from detrkit.catalog import Catalog
 from detrkit.data.formats.coco import read_coco
 from detrkit.errors import DetrkitError
 
-COLUMNS = [field.name for field in fields(Catalog) if field.name not in ("source", "folder", "categories")]
+COLUMNS = [
+    field.name for field in fields(Catalog) if field.name not in ("source", "folder", "categories", "shards")
+]
 IMAGES, ANNOTATIONS = 2_000, 15_000
 
 

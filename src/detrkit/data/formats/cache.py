@@ -32,7 +32,11 @@ FORMAT = 1
 WORTHWHILE = 4 * 2**20
 """Bytes. Smaller annotations are parsed in some hundredths of a second, and never reach the cache."""
 
-_COLUMNS = [field.name for field in fields(Catalog) if field.name not in ("source", "folder", "categories")]
+_COLUMNS = [
+    field.name
+    for field in fields(Catalog)
+    if field.name not in ("source", "folder", "categories", "shards")  # shards have an index of their own
+]
 
 
 def cached(annotations: Path, folder: Path, read: Callable[[Path, Path], Catalog]) -> Catalog:

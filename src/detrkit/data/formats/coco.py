@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
+from detrkit.data.formats.shards import find_shards
 from detrkit.errors import DetrkitError
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -64,8 +65,8 @@ def coco_splits(root: Path) -> list[str]:
 
 
 def read_coco_split(root: Path, split: str) -> Catalog:
-    """The catalog of one split of a folder in this layout."""
-    return read_coco(annotations_file(root, split), root / split)
+    """The catalog of one split of a folder in this layout, whose images are files or in shards."""
+    return find_shards(read_coco(annotations_file(root, split), root / split))
 
 
 def read_coco(annotations: Path, folder: Path) -> Catalog:
@@ -207,7 +208,7 @@ def _annotation_columns(
     image_ids: Int64[np.ndarray, " images"],
     categories: tuple[Category, ...],
     source: Path,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     ids = _annotation_ids(given, source)
     boxes, areas = _boxes_and_areas(given, ids, source)
     labels = _labels(given, ids, categories, source)
