@@ -81,7 +81,7 @@ def step_keys(
 
 
 def _mix_shards(
-    members: list[Int64[np.ndarray, " members"]],
+    members: list[Int64[np.ndarray, "_"]],
     num_groups: int,
     random: np.random.Generator,
     num_images: int,

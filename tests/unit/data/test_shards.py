@@ -234,14 +234,12 @@ def test_few_shards_are_read_at_a_time(packed: Path) -> None:
     assert catalog.shards is not None
     shard_of = dict(zip(catalog.image_ids.tolist(), catalog.shards.shard.tolist(), strict=True))
     settings: dict[str, Any] = {"seed": 1, "batch_size": 40, "accumulate": 1, "rank": 0, "world": 1}
-    for at_once, most in ((1, 1), (2, 2), (0, 6)):
+    for at_once, most in ((1, 1), (2, 2), (3, 3), (0, 6)):
         ((batch,),) = training_steps(dataset, **settings, steps=range(1), workers=0, shards_at_once=at_once)
         order = [shard_of[image_id] for image_id in batch.image_ids]
-        windows = [set(order[first : first + 5]) for first in range(0, 40, 5)]
-        changes = sum(one != other for one, other in zip(order, order[1:], strict=False))
-        assert (changes == 5) == (at_once == 1)
-        assert (max(len(set(order[start : start + 12])) for start in (0, 28)) <= most) == (at_once != 0)
-        assert len(set().union(*windows)) == 6
+        spans = {shard: (order.index(shard), 40 - order[::-1].index(shard)) for shard in range(6)}
+        reading = [sum(first <= place < end for first, end in spans.values()) for place in range(40)]
+        assert max(reading) == most
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -262,16 +260,20 @@ def test_evaluation_goes_in_the_order_of_the_catalog(packed: Path, shapes: Path,
 
 def test_handles_are_few_and_are_not_pickled(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened, "OPEN", 2)
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None
+    before = num_open()
     dataset = SplitDataset(read_split(packed, "train"), unchanged)
     expected = [dataset[0, index] for index in range(40)]
-    if before is not None:
-        assert len(os.listdir("/proc/self/fd")) <= before + 2
-    copied = pickle.loads(pickle.dumps(dataset))
+    assert num_open() <= before + 2
+    copied = pickle.loads(pickle.dumps(dataset))  # noqa: S301 as torch does for its workers
     assert all(equal(copied[0, index], expected[index]) for index in range(40))
     del dataset, copied
-    if before is not None:
-        assert len(os.listdir("/proc/self/fd")) == before
+    assert num_open() == before
+
+
+def num_open() -> int:
+    """Open files of this process, or 0 where the system does not say."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 # --- writing
@@ -336,7 +338,7 @@ def test_a_source_that_changed_is_not_mixed(tmp_path: Path, write_coco: Callable
     image.write_bytes(image.read_bytes() + b"more")
     with pytest.raises(DetrkitError, match="image files were changed since"):
         pack(source, tmp_path / "packed", images=2)
-    annotations.write_text(annotations.read_text().replace('"category_id": 1', '"category_id": 2'))
+    annotations.write_text(annotations.read_text().replace("class 1", "class one"))
     with pytest.raises(DetrkitError, match="other annotations than"):
         pack(source, tmp_path / "packed", images=2)
 
@@ -425,7 +427,9 @@ def test_changed_bytes_are_found(broken: Path) -> None:
     content[int(catalog.shards.offsets[3]) + 50] ^= 1
     shard.write_bytes(content)
     require_images(catalog)
-    with pytest.raises(DetrkitError, match=rf"{shard.name}/000004\.png .* not those that were put there"):
+    with pytest.raises(
+        DetrkitError, match=rf"{shard.name}/{catalog.file_names[3]} .* not those that were put there"
+    ):
         OpenShards(catalog).read(3)
 
 
@@ -433,7 +437,9 @@ def test_a_shard_that_vanishes_is_a_sentence(broken: Path) -> None:
     catalog = read_split(broken, "val")
     for shard in tars(broken / "val"):
         shard.unlink()
-    with pytest.raises(DetrkitError, match=r"000001\.png cannot be read from its shard: No such file"):
+    with pytest.raises(
+        DetrkitError, match=rf"{catalog.file_names[0]} cannot be read from its shard: No such file"
+    ):
         SplitDataset(catalog, unchanged)[0, 0]
 
 
@@ -469,7 +475,7 @@ def test_a_damaged_index_is_a_sentence(broken: Path, change: dict[str, object], 
 def test_a_cut_index_is_a_sentence_and_is_made_again(shapes: Path, packed: Path, broken: Path) -> None:
     file = broken / "val/shards.json"
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(DetrkitError, match="cannot be used: .*truncated"):
+    with pytest.raises(DetrkitError, match=r"cannot be used: .*truncated"):
         read_coco_split(broken, "val")
     file.unlink()
     assert pack(shapes, broken, images=7, chosen=("val",)).written == 0

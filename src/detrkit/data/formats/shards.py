@@ -108,6 +108,9 @@ def _to_columns(index: Index, file: Path, num_images: int) -> Shards:
     for name in index.files:
         if not name or name in (".", "..") or any(sign in name for sign in "/\\:\0"):
             raise _damaged(file, f"the name {name!r} of a shard could lie outside the folder")
+    entries = {len(column) for column in (index.shard, index.offsets, index.lengths, index.checksums)}
+    if entries != {num_images} or len(index.files) != len(index.sizes):
+        raise _damaged(file, f"its columns do not all have the {num_images:,} entries of its images")
     shards = Shards(
         source=index.origin.source,
         files=tuple(index.files),
@@ -117,10 +120,7 @@ def _to_columns(index: Index, file: Path, num_images: int) -> Shards:
         lengths=_column(index.lengths),
         checksums=_column(index.checksums),
     )
-    columns = (shards.shard, shards.offsets, shards.lengths, shards.checksums)
-    if {len(column) for column in columns} != {num_images} or len(shards.files) != len(shards.sizes):
-        raise _damaged(file, f"its columns do not all have the {num_images:,} entries of its images")
-    if num_images and int(shards.shard.max()) >= len(shards.files):
+    if int(shards.shard.max()) >= len(shards.files):
         raise _damaged(file, f"an image is said to be in shard {shards.shard.max()} of {len(shards.files)}")
     beyond = np.flatnonzero(shards.offsets + shards.lengths > np.array(shards.sizes)[shards.shard])
     if len(beyond):

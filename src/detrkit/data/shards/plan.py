@@ -25,7 +25,7 @@ class Plan:
     """
 
     catalog: Catalog
-    members: list[Int64[np.ndarray, " members"]]
+    members: list[Int64[np.ndarray, "_"]]
     """The images of each shard, in the order that they have there."""
     files: list[str]
     sizes: list[int]
