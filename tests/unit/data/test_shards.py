@@ -187,6 +187,28 @@ def test_samples_are_those_of_files_to_the_bit(packed: Path, shapes: Path) -> No
         assert all(equal(files[epoch, index], shards[epoch, index]) for index in range(len(files)))
 
 
+@pytest.mark.parametrize("group", [False, True])
+def test_batches_are_those_of_files_where_all_shards_are_mixed(
+    packed: Path, shapes: Path, group: bool
+) -> None:
+    settings: dict[str, Any] = {"seed": 1, "batch_size": 3, "accumulate": 1, "rank": 0, "world": 1}
+    for at_once in (0, 6):
+        files, shards = (
+            training_steps(
+                SplitDataset(read_split(root, "train"), training_transform(SMALL), seed=1),
+                **settings,
+                steps=range(9, 16),
+                workers=0,
+                group_by_aspect=group,
+                shards_at_once=at_once,
+            )
+            for root in (shapes, packed)
+        )
+        for (one,), (other,) in zip(files, shards, strict=True):
+            assert one.image_ids == other.image_ids
+            assert torch.equal(one.images.pixels, other.images.pixels)
+
+
 def test_reduced_jpegs_are_those_of_files_to_the_bit(shared: Path, tmp_path: Path) -> None:
     pack(shared / "coco-mini", tmp_path, chosen=("val2017",))
     transform = training_transform(SMALL)
@@ -343,14 +365,20 @@ def test_a_source_that_changed_is_not_mixed(tmp_path: Path, write_coco: Callable
         pack(source, tmp_path / "packed", images=2)
 
 
-def test_other_files_are_left_alone(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(DetrkitError, match="does not belong to shards of val"):
+def test_other_files_are_left_alone(shapes: Path, tmp_path: Path, write_coco: Callable[..., Path]) -> None:
+    write_coco(tmp_path / "other", train=[1])
+    before = content_of(shapes)
+    with pytest.raises(DetrkitError, match="holds the dataset itself"):
         pack(shapes, shapes, chosen=("val",))
+    with pytest.raises(DetrkitError, match="does not belong to shards of train"):
+        pack(tmp_path / "other", shapes)
+    assert content_of(shapes) == before
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations/instances_val.json").write_text("mine")
     with pytest.raises(DetrkitError, match=r"instances_val\.json is there already"):
         pack(shapes, tmp_path, chosen=("val",))
-    assert content_of(tmp_path) == {"annotations/instances_val.json": b"mine"}
+    assert (tmp_path / "annotations/instances_val.json").read_bytes() == b"mine"
+    assert not (tmp_path / "val").exists()
 
 
 def test_a_small_disk_is_refused_before_anything_is_written(

@@ -70,6 +70,8 @@ def write_shards(
     Raises:
         DetrkitError: An image is missing, the disk has no room, or ``target`` holds something else.
     """
+    if target.resolve() == source.resolve():
+        raise DetrkitError(f"{target} holds the dataset itself: name another folder for its shards.")
     written = {}
     for split in chosen_splits(source, recognise(source), chosen):
         catalog = read_split(source, split)
@@ -127,12 +129,7 @@ def _begin(plan: Plan, folder: Path, origin: Origin) -> Int64[np.ndarray, " imag
     """Refuse shards of another origin; the checksums of the images, if an index tells them."""
     folder.mkdir(parents=True, exist_ok=True)
     index, begun = read_index(folder), folder / _BEGUN
-    if index is not None:
-        earlier = index.origin
-    elif begun.exists():
-        earlier = msgspec.json.decode(begun.read_bytes(), type=Origin)
-    else:
-        earlier = origin
+    earlier = (_read_begun(begun) or origin) if index is None else index.origin
     _require_same(earlier, origin, folder)
     surplus = sorted({file.name for file in folder.glob("*.tar")} - set(plan.files))
     if surplus:
@@ -144,6 +141,14 @@ def _begin(plan: Plan, folder: Path, origin: Origin) -> Int64[np.ndarray, " imag
     if index != _index(plan, earlier, checksums):
         raise _differ(folder, "image files were changed since")
     return checksums
+
+
+def _read_begun(file: Path) -> Origin | None:
+    """What the shards of an interrupted call are made from, if that is known."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Origin)
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _write_missing(
