@@ -11,6 +11,7 @@ from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
 from detrkit.cli.data_merge import merge
 from detrkit.cli.data_preview import preview
+from detrkit.cli.data_shards import shards
 from detrkit.cli.data_split import split
 from detrkit.cli.data_stats import stats
 from detrkit.cli.data_subset import subset
@@ -25,6 +26,7 @@ app.command()(subset)
 app.command()(split)
 app.command()(merge)
 app.command()(cache)
+app.command()(shards)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detrkit.catalog import Catalog
+from detrkit.catalog import Catalog, require_files
 from detrkit.data.dataset import require_images
 from detrkit.data.formats.limits import limit
 from detrkit.data.formats.recognise import Layout, read_split, recognise, splits
@@ -51,8 +51,9 @@ def read_dataset(
     """The chosen splits of a dataset, by default all; DetrkitError unless all of their images are there."""
     require_originals(source)
     layout = layout or recognise(source)
-    catalogs = {split: read_split(source, split, layout) for split in _chosen(source, layout, chosen)}
+    catalogs = {split: read_split(source, split, layout) for split in chosen_splits(source, layout, chosen)}
     for catalog in catalogs.values():
+        require_files(catalog)
         require_images(catalog)
     return catalogs
 
@@ -90,7 +91,8 @@ def require_same_categories(catalogs: Mapping[str, Catalog]) -> None:
             )
 
 
-def _chosen(source: Path, layout: Layout, chosen: tuple[str, ...]) -> list[str]:
+def chosen_splits(source: Path, layout: Layout, chosen: tuple[str, ...]) -> list[str]:
+    """The splits that were chosen, or all of a dataset; DetrkitError if it does not have one."""
     if not source.is_dir():
         raise DetrkitError(f"the dataset {source} is not a folder: name the folder that holds it.")
     found = splits(source, layout)

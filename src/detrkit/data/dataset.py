@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from detrkit.catalog import Catalog
+from detrkit.data.formats.shards import require_shards
 from detrkit.data.images import read_reduced_image
 from detrkit.data.order import Key
+from detrkit.data.shards.opened import OpenShards
 from detrkit.data.transforms import Transform, show
 from detrkit.data.views import Size, View, stored_size
 from detrkit.errors import DetrkitError
@@ -33,6 +35,7 @@ class SplitDataset(Dataset[Sample]):
         self._seed = seed
         self._boxes = _clipped_boxes(catalog)
         self._kept = ~catalog.crowds & _has_area(self._boxes)
+        self._shards = OpenShards(catalog)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -63,7 +66,7 @@ class SplitDataset(Dataset[Sample]):
 
     def _read(self, index: int, stored: Size, reduction: int) -> tuple[UInt8[Tensor, "3 _ _"], int]:
         try:
-            return read_reduced_image(self.catalog.path(index), stored, reduction)
+            return read_reduced_image(self.catalog.place(index), stored, reduction, self._shards.read(index))
         except DetrkitError as error:
             if self.catalog.short_side is None:
                 raise
@@ -104,7 +107,10 @@ def describe_enlarged(catalog: Catalog, setting: str, short_side: int) -> list[s
 
 
 def require_images(catalog: Catalog) -> None:
-    """Raise a DetrkitError unless every image that the catalog lists is a file in its folder."""
+    """Raise a DetrkitError unless every image is a file in the catalog's folder, or in a complete shard."""
+    if catalog.shards is not None:
+        require_shards(catalog.folder, catalog.shards)
+        return
     folders = {name.rpartition("/")[0] for name in catalog.file_names}
     present = {
         f"{folder}/{name}".lstrip("/") for folder in folders for name in _files(catalog.folder / folder)

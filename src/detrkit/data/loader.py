@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detrkit.data.collate import collate
 from detrkit.data.dataset import SplitDataset
-from detrkit.data.order import Key, grouped, shuffled, step_keys
+from detrkit.data.order import Key, grouped, mix_all, mix_shards, shuffled, step_keys
 from detrkit.errors import DetrkitError
 from detrkit.structures import Batch
 
@@ -34,16 +34,24 @@ def training_steps(
     steps: range,
     workers: int,
     group_by_aspect: bool = False,
+    shards_at_once: int = 0,
 ) -> Generator[list[Batch], None, None]:
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
     A later range continues exactly where an earlier one ended. Closing the iterator ends its workers. A
-    micro-batch shows images at nearly one aspect ratio if they are grouped by it.
+    micro-batch shows images at nearly one aspect ratio if they are grouped by it. Of images in shards,
+    those of ``shards_at_once`` are mixed, or all if that is 0.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
     """
-    order = grouped(seed, dataset.aspects, batch_size) if group_by_aspect else shuffled(seed, len(dataset))
+    shards = dataset.catalog.shards
+    mix = mix_all if shards is None else mix_shards(shards.shard, shards_at_once)
+    order = (
+        grouped(seed, dataset.aspects, batch_size, mix)
+        if group_by_aspect
+        else shuffled(seed, len(dataset), mix)
+    )
     keys = (
         micro_batch
         for step in steps

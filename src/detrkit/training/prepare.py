@@ -81,6 +81,7 @@ class Run:
             steps=steps,
             workers=self.experiment.data.workers,
             group_by_aspect=self.experiment.data.group_by_aspect,
+            shards_at_once=self.experiment.data.shards_at_once,
         )
 
     def save(self) -> None:

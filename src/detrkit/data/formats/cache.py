@@ -32,7 +32,7 @@ FORMAT = 1
 WORTHWHILE = 4 * 2**20
 """Bytes. Smaller annotations are parsed in some hundredths of a second, and never reach the cache."""
 
-_NO_COLUMNS = ("source", "folder", "categories", "short_side")
+_NO_COLUMNS = ("source", "folder", "categories", "short_side", "shards")
 _COLUMNS = [field.name for field in fields(Catalog) if field.name not in _NO_COLUMNS]
 
 

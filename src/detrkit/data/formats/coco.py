@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float64, Int64
 from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
 from detrkit.data.formats.resized import read_resized
+from detrkit.data.formats.shards import find_shards
 from detrkit.errors import DetrkitError
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -66,8 +67,8 @@ def coco_splits(root: Path) -> list[str]:
 
 
 def read_coco_split(root: Path, split: str) -> Catalog:
-    """The catalog of one split of a folder in this layout."""
-    catalog = read_coco(annotations_file(root, split), root / split)
+    """The catalog of one split of a folder in this layout. Images may be smaller copies, or in shards."""
+    catalog = find_shards(read_coco(annotations_file(root, split), root / split))
     resized = read_resized(root)
     return catalog if resized is None else replace(catalog, short_side=resized.short_side)
 
@@ -217,7 +218,7 @@ def _annotation_columns(
     image_ids: Int64[np.ndarray, " images"],
     categories: tuple[Category, ...],
     source: Path,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     ids = _annotation_ids(given, source)
     boxes, areas = _boxes_and_areas(given, ids, source)
     labels = _labels(given, ids, categories, source)
