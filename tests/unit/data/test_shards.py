@@ -22,6 +22,7 @@ from detrkit.data.dataset import SplitDataset, require_images
 from detrkit.data.formats.coco import read_coco_split
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.loader import evaluation_batches, training_steps
+from detrkit.data.resize import write_resized_copy
 from detrkit.data.shards import opened
 from detrkit.data.shards.opened import OpenShards
 from detrkit.data.shards.plan import Limits
