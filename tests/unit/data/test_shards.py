@@ -21,7 +21,9 @@ from detrkit.data.convert import convert
 from detrkit.data.dataset import SplitDataset, require_images
 from detrkit.data.formats.coco import read_coco_split
 from detrkit.data.formats.recognise import read_split
+from detrkit.data.images import read_image
 from detrkit.data.loader import evaluation_batches, training_steps
+from detrkit.data.preview.given import previews
 from detrkit.data.resize import write_resized_copy
 from detrkit.data.shards import opened
 from detrkit.data.shards.opened import OpenShards
@@ -544,3 +546,10 @@ def test_shards_of_a_smaller_copy_are_read_as_it_is(shapes: Path, packed: Path, 
     assert all(equal(from_files[0, index], from_shards[0, index]) for index in range(len(catalog)))
     with pytest.raises(DetrkitError, match="images of another size"):
         pack(tmp_path / "small", packed)
+
+
+def test_a_preview_of_shards_is_that_of_files(packed: Path, shapes: Path) -> None:
+    files, shards = (next(previews(read_split(root, "val"), SMALL, 3, [4], 2)) for root in (shapes, packed))
+    assert torch.equal(files.stored, shards.stored)
+    assert torch.equal(files.stored, read_image(read_split(shapes, "val").path(4)))
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(files.epochs, shards.epochs, strict=True))
