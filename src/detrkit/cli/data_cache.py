@@ -57,7 +57,7 @@ def cache(
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=Console(stderr=True),
     )
-    task = bar.add_task("", total=None)
+    task = bar.add_task("", total=None, visible=False)
     with bar:
         copy = write_resized_copy(
             source,
@@ -66,7 +66,7 @@ def cache(
             quality=quality,
             chosen=tuple(name.strip() for name in chosen.split(",") if name.strip()),
             workers=(os.cpu_count() or 1) if workers is None else workers,
-            show=lambda done, number: bar.update(task, completed=done, total=number),
+            show=lambda done, number: bar.update(task, completed=done, total=number, visible=True),
         )
     for split, catalog in copy.copies.items():
         typer.echo(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")

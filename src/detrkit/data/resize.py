@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from detrkit.catalog import Catalog
 from detrkit.data.dataset import require_images
 from detrkit.data.formats.coco import annotations_file, encode_coco
-from detrkit.data.formats.recognise import choose_split, read_split, splits
+from detrkit.data.formats.recognise import read_split, splits
 from detrkit.data.formats.resized import Resized, read_resized, require_originals, write_resized
 from detrkit.data.images import read_image
 from detrkit.data.loader import heed_the_parent_alone
@@ -96,7 +96,7 @@ def write_resized_copy(
     """
     require_originals(source)
     target = target.absolute()  # since . has no name
-    names = sorted({choose_split(source, split, ()) for split in chosen}) or splits(source)
+    names = _chosen(source, chosen)
     originals = {split: read_split(source, split) for split in names}
     for catalog in originals.values():
         require_images(catalog)
@@ -131,6 +131,15 @@ def _files(catalogs: Mapping[str, Catalog]) -> dict[tuple[int, int], int]:
     return {(state.st_dev, state.st_ino): state.st_size for state in states}
 
 
+def _chosen(source: Path, chosen: tuple[str, ...]) -> list[str]:
+    """The splits to copy, sorted."""
+    found = splits(source)
+    for split in chosen:
+        if split not in found:
+            raise DetrkitError(f"{source} has no split {split}, but {', '.join(found)}: name some of these.")
+    return sorted(set(chosen)) or found
+
+
 def _begun(target: Path, record: Resized) -> Path:
     """The folder to work in, with the record: the target if it is complete, else the one beside it."""
     if _holds_something(target):
@@ -155,7 +164,7 @@ def _require_same(folder: Path, record: Resized) -> None:
     found = read_resized(folder) if folder.is_dir() else None
     if found is None:
         raise DetrkitError(
-            f"{folder} already exists and holds no copy of this kind: name a new folder, or remove it."
+            f"{folder} already exists and holds no copy of this kind: name a new folder for the copy."
         )
     for name, option in (("short_side", "--size"), ("quality", "--quality"), ("splits", "--splits")):
         before, asked = (_written(getattr(one, name)) for one in (found, record))

@@ -357,6 +357,10 @@ def other_annotations(source: Path, copy: Path) -> None:
     write_resized_copy(source, copy, 60)
 
 
+def no_such_split(source: Path, copy: Path) -> None:
+    write_resized_copy(source, copy, 60, chosen=("train", "test"))
+
+
 def broken_record(source: Path, copy: Path) -> None:
     (copy / "resized.json").write_text("{")
     write_resized_copy(source, copy, 60)
@@ -405,6 +409,7 @@ def no_folder(source: Path, copy: Path) -> None:
         (other_quality, r"copy was made with --quality 95, not 80"),
         (other_splits, r"copy was made with --splits train, not val"),
         (other_annotations, r"copy/annotations/instances_train\.json differs from what .* train have become"),
+        (no_such_split, r"source has no split test, but train: name some of these"),
         (broken_record, r"copy/resized\.json cannot be read \(.*make the copy again"),
         (later_version, r"copy/resized\.json has the version 2 .* but version 1"),
         (no_copy, r"copy/train already exists and holds no copy of this kind: name a new folder"),
