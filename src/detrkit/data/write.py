@@ -185,7 +185,8 @@ def _without_notes(jpeg: bytes) -> bytes:
 
 
 def _link_or_copy(stored: Path, image: Path) -> Placing:
-    stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
+    if stored.is_symlink():
+        stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
     try:
         os.link(stored, image)
     except OSError:
