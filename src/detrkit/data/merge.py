@@ -38,7 +38,7 @@ def join(catalogs: Sequence[Catalog]) -> Joined:
     for catalog in catalogs:
         entries = [(path, _objects(catalog, row)) for row, path in enumerate(paths(catalog))]
         fresh = [row for row, entry in enumerate(entries) if entry not in seen]
-        seen.update(entries)
+        seen.update(entries)  # not before, since what one catalog has twice is left to it
         kept.append(take_images(catalog, np.array(fresh, np.int64)))
         files += [entries[row][0] for row in fresh]
     return Joined(_concatenated(kept), files, sum(map(len, catalogs)) - len(files))

@@ -1,7 +1,6 @@
 """Splits that only repeat the images of others, as Pascal VOC's trainval does those of train and val."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from detrkit.catalog import Catalog
 
@@ -11,12 +10,12 @@ def drop_repeated_splits(catalogs: Mapping[str, Catalog]) -> dict[str, Catalog]:
     files = {split: _files(catalog) for split, catalog in catalogs.items()}
     kept = dict(catalogs)
     for split in sorted(catalogs, key=lambda split: -len(files[split])):
-        others = set[Path]().union(*(files[other] for other in kept if other != split))
+        others = set[str]().union(*(files[other] for other in kept if other != split))
         if files[split] <= others:
             del kept[split]
     return kept
 
 
-def _files(catalog: Catalog) -> set[Path]:
+def _files(catalog: Catalog) -> set[str]:
     folder = catalog.folder.resolve()
-    return {folder / name for name in catalog.file_names.tolist()}
+    return {f"{folder}/{name}" for name in catalog.file_names.tolist()}

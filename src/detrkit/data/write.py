@@ -91,7 +91,8 @@ def require_new(target: Path) -> None:
 
 def link_or_copy(stored: Path, image: Path) -> Placing:
     """Make ``image`` a hard link to a file, or a copy where the file system cannot make one."""
-    stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
+    if stored.is_symlink():
+        stored = stored.resolve()  # else a relative link would be linked, and lead nowhere
     try:
         os.link(stored, image)
     except OSError:

@@ -44,9 +44,8 @@ def test_images_keep_all_that_is_theirs(tmp_path: Path, write_coco: WriteCoco) -
         written = read_split(tmp_path / "new", split)
         for index, (name, found) in enumerate(after.items()):
             assert [one[:2] for one in found] == [one[:2] for one in before[name]]
-            np.testing.assert_allclose(
-                [one[2] for one in found], [one[2] for one in before[name]], atol=1e-9
-            ) if found else None
+            boxes = [np.reshape([one[2] for one in rows], (-1, 4)) for rows in (found, before[name])]
+            np.testing.assert_allclose(*boxes, atol=1e-9)
             assert written.path(index).samefile(root / split / name)
         assert content(tmp_path / "new", split)["categories"] == content(root, split)["categories"]
 
