@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detrkit.layers.attention import Attention, attend
+from detrkit.layers.attention import Attention, attend, attention_weights
 
 WIDTH, HEADS = 32, 4
 
@@ -128,3 +128,41 @@ def test_a_query_that_matches_one_key_gathers_its_value() -> None:
     value = torch.randn(1, 4, 8, dtype=torch.float64)
     query = key[:, [2, 0]]
     torch.testing.assert_close(attend(query, key, value, heads=1), value[:, [2, 0]])
+
+
+@pytest.mark.parametrize(
+    "allowed", [None, ALLOWED, ALLOWED_PER_QUERY], ids=["all keys", "some keys", "some keys per query"]
+)
+def test_the_weights_of_a_layer_are_those_of_torchs_attention(
+    inputs: tuple[Tensor, Tensor, Tensor], allowed: Tensor | None
+) -> None:
+    torch.manual_seed(0)
+    attention = with_random_biases(Attention(WIDTH, HEADS, dropout=0.5)).double().eval()
+    mask = None if allowed is None else ~allowed.expand(-1, 5, -1).repeat_interleave(HEADS, dim=0)
+    _, expected = torch_twin(attention)(*inputs, attn_mask=mask, average_attn_weights=False)
+    found = attention_weights(attention, (*inputs, allowed), attention(*inputs, allowed))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    some = attention_weights(attention, (*inputs, allowed), attention(*inputs, allowed), torch.tensor([3, 1]))
+    torch.testing.assert_close(some, expected[:, :, [3, 1]], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_weights_that_do_not_make_the_answer_are_refused(
+    inputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    attention = Attention(WIDTH, HEADS, dropout=0.5).to(dtype).eval()
+    query, key, value = (tokens.to(dtype) for tokens in inputs)
+    answer = attention(query, key, value)
+    assert attention_weights(attention, (query, key, value), answer).dtype == torch.promote_types(
+        dtype, torch.float32
+    )
+    for other in (attention(query, key, value, ALLOWED), attention(query, key, value.flip(1)), answer * 1.1):
+        with pytest.raises(AssertionError, match="Attention answered otherwise than its weights say"):
+            attention_weights(attention, (query, key, value), other)
+
+
+def test_weights_of_an_answer_with_dropout_are_refused(inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    attention = Attention(WIDTH, HEADS, dropout=0.5).double()
+    with pytest.raises(AssertionError):
+        attention_weights(attention, inputs, attention(*inputs))

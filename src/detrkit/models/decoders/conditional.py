@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from detrkit.layers.attention import attend
+from detrkit.layers.attention import Projected, attend
 from detrkit.layers.feedforward import FeedForward, Residual, linear, perceptron
 from detrkit.layers.known import Known
 from detrkit.layers.position import box_code
@@ -116,10 +116,20 @@ class PlacedSelfAttention(nn.Module):
         allowed: Bool[Tensor, "#B Q Q"] | None,
     ) -> Float[Tensor, "B Q D"]:
         """What each query gathers from the ``allowed`` others."""
+        dropout = self.dropout if self.training else 0.0
+        query, key, value, allowed = self.project(hidden, place, allowed)
+        return self.output(attend(query, key, value, self.heads, allowed, dropout))
+
+    def project(
+        self,
+        hidden: Float[Tensor, "B Q D"],
+        place: Float[Tensor, "B Q D"],
+        allowed: Bool[Tensor, "#B Q Q"] | None,
+    ) -> Projected:
+        """What is compared, content and place added up, and what is gathered."""
         query = self.query(hidden) + self.query_place(place)
         key = self.key(hidden) + self.key_place(place)
-        dropout = self.dropout if self.training else 0.0
-        return self.output(attend(query, key, self.value(hidden), self.heads, allowed, dropout))
+        return Projected(query, key, self.value(hidden), allowed)
 
 
 class ConditionalCrossAttention(nn.Module):
@@ -146,15 +156,25 @@ class ConditionalCrossAttention(nn.Module):
         memory: Memory,
     ) -> Float[Tensor, "B Q D"]:
         """What each query gathers from the valid tokens."""
+        dropout = self.dropout if self.training else 0.0
+        query, key, value, allowed = self.project(hidden, place, gaze, memory)
+        return self.output(attend(query, key, value, self.heads, allowed, dropout))
+
+    def project(
+        self,
+        hidden: Float[Tensor, "B Q D"],
+        place: Float[Tensor, "B Q D"],
+        gaze: Float[Tensor, "B Q D"],
+        memory: Memory,
+    ) -> Projected:
+        """What is compared, content and place side by side in every head, and what is gathered."""
         query, key = self.query(hidden), self.key(memory.tokens)
         position = self.key_position(memory.position)
         if self.query_place is not None:
             query, key = query + self.query_place(place), key + position
         query = self._side_by_side(query, self.query_gaze(gaze))
         key = self._side_by_side(key, position)
-        dropout = self.dropout if self.training else 0.0
-        value = self.value(memory.tokens)
-        return self.output(attend(query, key, value, self.heads, memory.allowed, dropout))
+        return Projected(query, key, self.value(memory.tokens), memory.allowed)
 
     def _side_by_side(
         self, content: Float[Tensor, "B S D"], place: Float[Tensor, "#B S D"]
