@@ -3,8 +3,9 @@
 A resample is a random half of the images (Shao and Wu 1989, "A general theory for jackknife variance
 estimation"). Given the whole, the variance of a mean over a half is that of a mean over the whole, and the
 bias of AP, which is too high where objects are few, grows in a half. So AP lies from the truth about as
-halves lie from AP. The intervals are a little narrow: on simulated detections they held the truth in 89 to 93 % of
-samples (docs/results.md), nearer to 95 % than resampling with replacement where classes have few objects.
+halves lie from AP. The intervals are a little narrow: on simulated detections they held the truth in 89 to
+93 % of samples (docs/results.md), nearer to 95 % than resampling with replacement where classes have few
+objects.
 
 A resample needs no evaluation of its own: every detection and object counts as often as its image is drawn.
 """
