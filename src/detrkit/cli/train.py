@@ -72,7 +72,7 @@ def train(
         output_folder(out)
     progress = ProgressBar()
     try:
-        for event in fit(experiment, data, out, resume, init, [progress]):
+        for event in fit(experiment, data, out, resume, init, [progress], recipe):
             if isinstance(event, Interrupted):
                 raise typer.Exit(130)
     finally:

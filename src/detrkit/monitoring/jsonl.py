@@ -45,9 +45,11 @@ def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, An
     """The event as plain values."""
     match event:
         case Stepped():
-            return {"event": "step", **event._asdict()}
+            speed = {"images_per_second": event.images_per_second, "data_share": event.data_share}
+            return {"event": "step", **event._asdict(), **speed}
         case Validated():
-            return {"event": "validation", **event._asdict(), "metrics": event.metrics.to_dict()}
+            raw = None if event.raw is None else event.raw.to_dict()
+            return {"event": "validation", **event._asdict(), "metrics": event.metrics.to_dict(), "raw": raw}
         case Interrupted():
             return {"event": "interrupted", **event._asdict(), "out": str(event.out)}
         case Finished():

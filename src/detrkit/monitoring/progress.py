@@ -13,7 +13,9 @@ from detrkit.weights.transfer import Row, summarise
 
 
 class ProgressBar:
-    """A bar with loss, learning rate, images per second and time left, and a line per validation.
+    """A bar with loss, learning rate, images per second, the last AP and time left; a line per validation.
+
+    How much of the time goes into waiting for data stands there where it is more than a tenth.
 
     Where the output is not a terminal, the bar is left out and a line is printed every 20th of the run.
     """
@@ -28,10 +30,10 @@ class ProgressBar:
             console=self.console,
         )
         self._task = self._bar.add_task("train", status="")
-        self._images_per_step = 0
         self._stride = 1
         self._steps = 0
-        self._speed: float | None = None
+        self._pace: tuple[float, float] | None = None
+        self._ap: float | None = None
 
     def __call__(self, event: Event) -> None:
         """Show the event, in the main process alone."""
@@ -67,7 +69,6 @@ class ProgressBar:
             self._print(line)
         if event.origins:
             self.console.print(_origins_table(event.origins))
-        self._images_per_step = event.length.images_per_step
         self._steps = event.length.steps
         self._stride = max(1, event.length.steps // 20)
         self._bar.update(self._task, total=event.length.steps, completed=event.step)
@@ -75,22 +76,36 @@ class ProgressBar:
             self._bar.start()
 
     def _step(self, event: Stepped) -> None:
-        speed = self._images_per_step / event.seconds
-        self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
-        status = (
-            f"epoch {event.epoch:.1f}  loss {event.loss:.3f}  lr {max(event.learning_rates.values()):.1e}  "
-            f"{self._speed:.1f} images/s"
-        )
+        now = event.seconds, event.data_seconds
+        self._pace = now if self._pace is None else _smoothed(self._pace, now)
+        seconds, waiting = self._pace
+        figures = [
+            f"epoch {event.epoch:.1f}",
+            f"loss {event.loss:.3f}",
+            f"lr {max(event.learning_rates.values()):.1e}",
+            f"{event.images / seconds:.1f} images/s",
+        ]
+        if waiting > 0.1 * seconds:
+            figures.append(f"{waiting / seconds:.0%} waiting for data")
+        if self._ap is not None:
+            figures.append(f"AP {self._ap:.3f}")
+        status = "  ".join(figures)
         self._bar.update(self._task, completed=event.step, status=status)
         if not self.console.is_terminal and event.step % self._stride == 0:
             self._print(f"step {event.step}/{self._steps}  {status}")
 
     def _validate(self, event: Validated) -> None:
+        self._ap = event.metrics.AP
         figures = "  ".join(
             f"{name} {getattr(event.metrics, name):.3f}" for name in ("AP", "AP50", "AP75", "AR100")
         )
         kept = "  (best so far)" if event.kept else ""
-        self._print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}")
+        raw = "" if event.raw is None else f"; without averaging AP {event.raw.AP:.3f}"
+        self._print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}{raw}")
+
+
+def _smoothed(average: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:
+    return 0.9 * average[0] + 0.1 * now[0], 0.9 * average[1] + 0.1 * now[1]
 
 
 def _introduction(event: Started) -> list[str]:

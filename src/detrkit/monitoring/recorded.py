@@ -4,8 +4,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
-from detrkit.monitoring.tensorboard import TensorBoard
+from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
@@ -21,15 +22,19 @@ def fit(
     resume: bool = False,
     init: str | Path | None = None,
     listeners: Sequence[Listener] = (),
+    recipe: str | None = None,
 ) -> Generator[Event]:
     """Train into the run folder ``out``, recording every event there, and yield the events.
 
     The run goes on as the events are drawn: ``for event in fit(..): ..``. Besides what ``training.fit``
-    writes, the folder receives ``log.jsonl`` and TensorBoard's files in ``tensorboard/``.
+    writes, the folder receives ``run.json``, ``log.jsonl`` and TensorBoard's files in ``tensorboard/``.
     ``resume`` goes on with the run in it, ``init`` starts from a file of weights.
-    ``listeners`` hear each event before it is yielded.
+    ``listeners`` hear each event before it is yielded. ``recipe`` is the name that ``run.json`` notes.
     """
-    heard: list[Listener] = [JsonLines(Path(out)), TensorBoard(Path(out)), *listeners]
+    folder = Path(out)
+    header = RunHeader(folder, Path(data), None if init is None else Path(init), recipe, resume)
+    trackers = Trackers(folder, experiment.train.trackers)
+    heard: list[Listener] = [header, JsonLines(folder), trackers, *listeners]
     with closing(train(experiment, data, out, resume, init)) as events:
         for event in events:
             for listener in heard:

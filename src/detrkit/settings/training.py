@@ -7,6 +7,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from detrkit.settings.section import Section
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -69,10 +71,18 @@ class TrainSettings(Section):
     """Decides initial weights, order, augmentation and dropout."""
     validate_every: PositiveFloat = 1.0
     """Epochs, or a fraction of one, between validations; there is always one at the end."""
+    validate_raw: bool = True
+    """Where there is a moving average, validate the weights themselves too, which doubles the time of a
+    validation. What is kept is decided by the average alone."""
     patience: PositiveInt | None = None
     """Stop after this many validations without a better AP."""
     checkpoint_every: PositiveInt = 500
     """Steps between saves of the training state. Every validation saves it too."""
+    update_ratio_every: PositiveInt = 10
+    """Steps between measurements of how far an update moves the weights, for which they are copied."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """Where curves go besides `log.jsonl`: `tensorboard`, `wandb`, `mlflow`, `trackio`. Only the first comes
+    with detrkit; the others are packages of these names to install."""
 
     @field_validator("budget")
     @classmethod

@@ -10,8 +10,8 @@ from pathlib import Path
 from accelerate import PartialState
 
 from detrkit.errors import DetrkitError
+from detrkit.machine import describe_machine
 from detrkit.study.events import Listener, Measuring, Planned
-from detrkit.study.machine import describe_machine
 from detrkit.study.outcome import best_rate
 from detrkit.study.pace import measure_pace
 from detrkit.study.page import write_page

@@ -9,9 +9,9 @@ from detrkit.errors import NotFiniteError
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.study.events import Diverged, Listener
-from detrkit.study.machine import require_same_pace
 from detrkit.study.outcome import Outcome, is_over, note_divergence, read_outcome
 from detrkit.study.plan import Plan
+from detrkit.study.same_machine import require_same_pace
 from detrkit.training.events import Interrupted
 
 _VALIDATIONS = 12

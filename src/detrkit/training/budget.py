@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list
 from detrkit.settings.training import parse_duration
 from detrkit.training.prepare import Run
 from detrkit.training.step import agree, take_step, to_device
-from detrkit.training.validate import validation_metrics
+from detrkit.training.validate import validate
 
 _WARM_UP, _TIMED = 2, 6
 
@@ -51,15 +51,16 @@ def _measure(run: Run) -> Pace:
     before = copy.deepcopy(run.detector.state_dict())
     times = []
     run.model.train()
-    for batches in run.training_steps(range(_WARM_UP + _TIMED)):
+    for number, batches in enumerate(run.training_steps(range(_WARM_UP + _TIMED))):
         start = time.perf_counter()
         moved = [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
         totals, _ = agree(moved, run.detector.max_objects, stop=False)
         clip_norm = run.experiment.optim.clip_norm
-        take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip_norm).read()
+        measured = number % run.experiment.train.update_ratio_every == 0
+        take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip_norm, measured).read()
         times.append(time.perf_counter() - start)
     start = time.perf_counter()
-    validation_metrics(run)
+    validate(run)
     validation = time.perf_counter() - start
     run.detector.load_state_dict(before)
     run.optimizer.state.clear()

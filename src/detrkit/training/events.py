@@ -32,8 +32,11 @@ class Started(NamedTuple):
 class Stepped(NamedTuple):
     """An optimiser step is done; ``step`` counts from 1, ``epoch`` is how often every image was seen.
 
-    Terms are unweighted and have one value per decoder layer. The gradient norm is before clipping.
-    Times are seconds of this step, and how much of it was spent waiting for data.
+    Terms are unweighted and have one value per decoder layer. Gradient norms are before clipping, of all
+    parameters and of each group of the optimiser. The update ratio of a group is the norm of its change over
+    its norm before; None in steps that do not measure it. Times are seconds of this step, and how much of it
+    was spent waiting for data. ``memory`` is in bytes, of this process: the most that its tensors took on a
+    CUDA device so far, or else its resident memory now.
     """
 
     step: int
@@ -41,19 +44,39 @@ class Stepped(NamedTuple):
     loss: float
     terms: dict[str, list[float]]
     gradient_norm: float
+    gradient_norms: dict[str, float]
+    update_ratios: dict[str, float] | None
     learning_rates: dict[str, float]
+    images: int
     seconds: float
     data_seconds: float
+    memory: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Of all processes, in this step."""
+        return self.images / self.seconds
+
+    @property
+    def data_share(self) -> float:
+        """The fraction of this step that was spent waiting for data."""
+        return self.data_seconds / self.seconds
 
 
 class Validated(NamedTuple):
-    """The model was evaluated after ``step``; ``kept`` says that none was better, so it is kept."""
+    """The model was evaluated after ``step``; ``kept`` says that none was better, so it is kept.
+
+    Where a moving average is what was evaluated, ``raw`` has the figures of the weights themselves, unless
+    `train.validate_raw` is off; ``seconds`` has the time of both, and ``raw_seconds`` what these took of it.
+    """
 
     step: int
     epoch: float
     metrics: Metrics
     kept: bool
     seconds: float
+    raw: Metrics | None = None
+    raw_seconds: float = 0.0
 
 
 class Interrupted(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from detrkit.detectors.detector import num_parameters
+from detrkit.machine import memory_in_use
 from detrkit.settings.experiment import Experiment
 from detrkit.structures import Batch, Totals
 from detrkit.training.budget import measure_steps
@@ -24,7 +25,7 @@ from detrkit.training.optimise import set_rates
 from detrkit.training.prepare import Run, prepare
 from detrkit.training.schedule import rate_factor, validates
 from detrkit.training.step import NonFiniteLossError, Pending, agree, explain, take_step, to_device
-from detrkit.training.validate import validation_metrics
+from detrkit.training.validate import validate, write_validation
 from detrkit.weights import store
 
 
@@ -37,9 +38,10 @@ def fit(
 ) -> Generator[Event]:
     """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
 
-    ``out`` receives ``experiment.toml``, the best ``model.safetensors`` by validation AP, and ``last/``,
-    from which ``resume`` goes on. ``init`` is a file of weights to start from: all that fits is taken,
-    rows of the class head by category name, and ``init.json`` says of every tensor where it is from.
+    ``out`` receives ``experiment.toml``, the best ``model.safetensors`` by validation AP with what it
+    detected and its figures in ``evaluation/``, and ``last/``, from which ``resume`` goes on. ``init`` is a
+    file of weights to start from: all that fits is taken, rows of the class head by category name, and
+    ``init.json`` says of every tensor where it is from.
     SIGTERM and Ctrl-C save and end the run after the step at hand.
 
     Raises:
@@ -66,12 +68,12 @@ def fit(
 
             previous, launched = launched, _launch(run, batches, totals, data_seconds)
             yield from _told(run, previous)  # its report came with the costs of this step
-            validate = validates(length, progress.step, settings.validate_every)
-            save = validate or progress.step % settings.checkpoint_every == 0
+            is_time = validates(length, progress.step, settings.validate_every)
+            save = is_time or progress.step % settings.checkpoint_every == 0
             if save or launched.report.is_here:
                 yield from _told(run, launched)
                 launched = None
-            if validate:
+            if is_time:
                 yield _validate(run)
             if save:
                 run.save()
@@ -123,6 +125,7 @@ class _Launched(NamedTuple):
     rates: dict[str, float]
     seconds: float
     data_seconds: float
+    memory: int
 
 
 def _launch(run: Run, batches: list[Batch], totals: Totals, data_seconds: float) -> _Launched:
@@ -134,12 +137,20 @@ def _launch(run: Run, batches: list[Batch], totals: Totals, data_seconds: float)
     run.model.train()
     with _explained(run):
         report = take_step(
-            run.accelerator, run.model, run.optimizer, batches, totals, experiment.optim.clip_norm
+            run.accelerator,
+            run.model,
+            run.optimizer,
+            batches,
+            totals,
+            experiment.optim.clip_norm,
+            measure_update=progress.step % experiment.train.update_ratio_every == 0,
         )
     if run.average is not None:
         run.average.update(run.detector)
     progress.step += 1
-    return _Launched(progress.step, report, rates, time.perf_counter() - start + data_seconds, data_seconds)
+    memory = memory_in_use(run.accelerator.device)
+    seconds = time.perf_counter() - start + data_seconds
+    return _Launched(progress.step, report, rates, seconds, data_seconds, memory)
 
 
 def _told(run: Run, launched: _Launched | None) -> Iterator[Stepped]:
@@ -147,8 +158,16 @@ def _told(run: Run, launched: _Launched | None) -> Iterator[Stepped]:
     if launched is not None:
         with _explained(run):
             report = launched.report.read()
-        times = launched.seconds, launched.data_seconds
-        yield Stepped(launched.step, run.length.epoch(launched.step), *report, launched.rates, *times)
+        yield Stepped(
+            launched.step,
+            run.length.epoch(launched.step),
+            *report,
+            learning_rates=launched.rates,
+            images=run.length.images_per_step,
+            seconds=launched.seconds,
+            data_seconds=launched.data_seconds,
+            memory=launched.memory,
+        )
 
 
 @contextmanager
@@ -163,13 +182,22 @@ def _explained(run: Run) -> Iterator[None]:
 def _validate(run: Run) -> Validated:
     """Evaluate what is judged, each process its share of the images, and keep it while none is better."""
     start = time.perf_counter()
-    metrics, progress = validation_metrics(run), run.state.progress
-    gained, kept = progress.best_ap < metrics.AP, progress.best_ap <= metrics.AP
+    found, progress = validate(run), run.state.progress
+    ap = found.metrics.AP
+    gained, kept = progress.best_ap < ap, progress.best_ap <= ap
     progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1
     if kept:
-        progress.best_ap, progress.best_step = metrics.AP, progress.step
+        progress.best_ap, progress.best_step = ap, progress.step
     if kept and run.accelerator.is_main_process:
         path = run.out / "model.safetensors"
         store.write(path, run.judged.state_dict(), run.experiment, run.judged.categories)
-    seconds = time.perf_counter() - start
-    return Validated(progress.step, run.length.epoch(progress.step), metrics, kept, seconds)
+        write_validation(run.out / "evaluation", found)
+    return Validated(
+        step=progress.step,
+        epoch=run.length.epoch(progress.step),
+        metrics=found.metrics,
+        kept=kept,
+        seconds=time.perf_counter() - start,
+        raw=found.raw,
+        raw_seconds=found.raw_seconds,
+    )

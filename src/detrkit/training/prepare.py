@@ -37,8 +37,14 @@ from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
 from detrkit.weights.transfer import Row, transfer
 
-_MAY_CHANGE = {"data.workers", "train.checkpoint_every"}
-"""Settings that a resumed run may change, since no number depends on them."""
+_MAY_CHANGE = {
+    "data.workers",
+    "train.checkpoint_every",
+    "train.update_ratio_every",
+    "train.validate_raw",
+    "train.trackers",
+}
+"""Settings that a resumed run may change, since no weight depends on them."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from detrkit.errors import NotFiniteError
 from detrkit.objective.criterion import count_totals
 from detrkit.objective.matching import NonFiniteCostError
 from detrkit.structures import Batch, LossReport, Objects, Totals
+from detrkit.training.norms import clip_gradients, copy_weights, groups_of, update_ratios
 
 
 class Agreement(NamedTuple):
@@ -34,11 +35,17 @@ class Agreement(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """The loss of the whole step, its unweighted terms per layer, and the gradient's norm before clipping."""
+    """The loss of the whole step, its unweighted terms per layer, and how large gradient and update were.
+
+    The gradient's norm is before clipping, of all parameters and of each group of the optimiser. The update
+    ratio of a group is the norm of its change over its norm before; None where it was not measured.
+    """
 
     loss: float
     terms: dict[str, list[float]]
     gradient_norm: float
+    gradient_norms: dict[str, float]
+    update_ratios: dict[str, float] | None
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -52,8 +59,17 @@ class NonFiniteLossError(ArithmeticError):
 class Pending:
     """What a step has to tell, on its way to the host."""
 
-    def __init__(self, values: Tensor, terms: list[str], image_ids: list[list[int]], scaled: bool) -> None:
-        self._values, self._arrived = _send(values)
+    def __init__(
+        self,
+        values: "_Values",
+        groups: list[str],
+        terms: list[str],
+        image_ids: list[list[int]],
+        scaled: bool,
+    ) -> None:
+        self._values, self._arrived = _send(torch.cat(values))
+        self._sizes = [len(part) for part in values]
+        self._groups = groups
         self._terms = terms
         self._image_ids = image_ids
         self._scaled = scaled
@@ -72,16 +88,23 @@ class Pending:
         """
         if self._arrived is not None:
             self._arrived.synchronize()
-        values = self._values.double()
-        norm, *losses = values[: 1 + len(self._image_ids)].tolist()
-        loss, *terms = values[1 + len(self._image_ids) :].tolist()
-        for one, image_ids in zip(losses, self._image_ids, strict=True):
+        parts = self._values.double().split(self._sizes)
+        told = _Values(*(part.tolist() for part in parts))
+        norm, *norms = told.norms
+        for one, image_ids in zip(told.losses, self._image_ids, strict=True):
             _require_finite(one, "the loss", image_ids)
         # A scaler of fp16 skips such a step by itself, and tries the next with a smaller scale.
         if not self._scaled:
             _require_finite(norm, "the gradient's norm", [one for ids in self._image_ids for one in ids])
-        rows = torch.tensor(terms, dtype=torch.float64).view(len(self._terms), -1).tolist()
-        return StepReport(loss, dict(zip(self._terms, rows, strict=True)), norm)
+        (loss,) = told.loss
+        rows = torch.tensor(told.terms, dtype=torch.float64).view(len(self._terms), -1).tolist()
+        return StepReport(
+            loss=loss,
+            terms=dict(zip(self._terms, rows, strict=True)),
+            gradient_norm=norm,
+            gradient_norms=dict(zip(self._groups, norms, strict=True)),
+            update_ratios=dict(zip(self._groups, told.ratios, strict=True)) if told.ratios else None,
+        )
 
 
 def agree(batches: list[Batch], max_objects: int, stop: bool) -> Agreement:
@@ -105,10 +128,12 @@ def take_step(
     batches: list[Batch],
     totals: Totals,
     clip_norm: float,
+    measure_update: bool = False,
 ) -> Pending:
     """Sum the gradients of the micro-batches, clip, update. Where a gradient is not finite, nothing changes.
 
-    The optimiser must be one of torch's fused ones, which can leave out an update without asking the host.
+    The optimiser must be one of torch's fused ones, which can leave out an update without asking the host,
+    and its groups must have names. ``measure_update`` keeps a copy of the weights while they are updated.
 
     Raises:
         NonFiniteLossError: before the update, where a matching cost is not finite. Of a loss or a gradient,
@@ -123,12 +148,17 @@ def take_step(
             # DistributedDataParallel averages over processes, but the totals already divide by all of them.
             accelerator.backward(report.total * accelerator.num_processes)
         reports.append(LossReport(report.total.detach(), report.terms))
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
-    norm = reports[0].total.new_tensor(float("nan")) if norm is None else norm
+    accelerator.unscale_gradients()
+    groups = groups_of(optimizer)
+    norm, norms = clip_gradients(model.parameters(), groups, clip_norm)
     if accelerator.scaler is None:
         optimizer.optimizer.found_inf = (~torch.isfinite(norm)).float()
+    before = copy_weights(groups) if measure_update else None
     optimizer.step()
-    return _report(accelerator, reports, norm, [batch.image_ids for batch in batches])
+    ratios = {} if before is None else update_ratios(groups, before)
+    values = _gather(accelerator, reports, [norm, *norms.values()], list(ratios.values()))
+    terms, image_ids = list(reports[0].terms), [batch.image_ids for batch in batches]
+    return Pending(values, list(groups), terms, image_ids, scaled=accelerator.scaler is not None)
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
@@ -157,15 +187,30 @@ def _loss(model: nn.Module, batch: Batch, totals: Totals) -> LossReport:
         raise NonFiniteLossError("the matching costs are not finite", image_ids) from None
 
 
-def _report(
-    accelerator: Accelerator, reports: list[LossReport], norm: Tensor, image_ids: list[list[int]]
-) -> Pending:
-    names = list(reports[0].terms)
+class _Values(NamedTuple):
+    """What travels to the host, as one vector: there as lists, here as tensors."""
+
+    norms: Any
+    ratios: Any
+    losses: Any
+    loss: Any
+    terms: Any
+
+
+def _gather(
+    accelerator: Accelerator, reports: list[LossReport], norms: list[Tensor], ratios: list[Tensor]
+) -> _Values:
+    """The norms and losses of this process, and the loss and terms of all."""
     losses = torch.stack([report.total for report in reports])
-    layers = torch.stack([torch.stack([report.terms[name] for name in names]) for report in reports]).sum(0)
+    layers = torch.stack([torch.stack(list(report.terms.values())) for report in reports]).sum(0)
     shared: Any = accelerator.reduce(torch.cat([losses.sum()[None].to(layers), layers.flatten()]), "sum")
-    values = torch.cat([norm[None].to(layers), losses.to(layers), shared])
-    return Pending(values, names, image_ids, scaled=accelerator.scaler is not None)
+    return _Values(
+        norms=torch.stack(norms).to(layers),
+        ratios=torch.stack(ratios).to(layers) if ratios else layers.new_empty(0),
+        losses=losses.to(layers),
+        loss=shared[:1],
+        terms=shared[1:],
+    )
 
 
 def _send(values: Float[Tensor, " N"]) -> tuple[Float[Tensor, " N"], torch.Event | None]:

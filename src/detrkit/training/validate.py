@@ -1,16 +1,54 @@
 """Validation during training: every process detects in its share of the images, then all are counted once."""
 
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
 from accelerate.utils import gather_object
 
-from detrkit.evaluation.coco import Metrics, evaluate_results, to_results
+from detrkit.detectors.detector import Detector
+from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
 from detrkit.training.prepare import Run
+from detrkit.weights import store
 
 
-def validation_metrics(run: Run) -> Metrics:
-    """COCO's figures of what the run would keep, on the whole validation split."""
+class Validation(NamedTuple):
+    """COCO's figures of what the run would keep on the whole validation split, and what it detected.
+
+    ``raw`` are those of the weights themselves, which took ``raw_seconds``, where an average is judged.
+    """
+
+    metrics: Metrics
+    results: list[Result]
+    raw: Metrics | None
+    raw_seconds: float
+
+
+def validate(run: Run) -> Validation:
+    """Evaluate what is judged, and the weights that it is the average of if settings say so."""
+    metrics, results = _evaluate(run, run.judged)
+    if run.average is None or not run.experiment.train.validate_raw:
+        return Validation(metrics, results, None, 0.0)
+    start = time.perf_counter()
+    raw, _ = _evaluate(run, run.detector)
+    return Validation(metrics, results, raw, time.perf_counter() - start)
+
+
+def write_validation(folder: Path, validation: Validation) -> None:
+    """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all."""
+    folder.mkdir(exist_ok=True)
+    detections, metrics = folder / ".detections.json.tmp", folder / ".metrics.json.tmp"
+    write_results(detections, validation.results)
+    metrics.write_text(json.dumps(validation.metrics.to_dict(), indent=2) + "\n", "utf-8")
+    store.replace(detections, folder / "detections.json")
+    store.replace(metrics, folder / "metrics.json")
+
+
+def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
     found = detect_split(
-        run.judged,
+        detector,
         run.validation,
         batch_size=run.experiment.data.batch_size,
         workers=run.experiment.data.workers,
@@ -23,4 +61,5 @@ def validation_metrics(run: Run) -> Metrics:
         for image_id, detections in found
         for result in to_results(run.validation, image_id, detections)
     ]
-    return evaluate_results(run.validation, gather_object(mine))
+    results = gather_object(mine)
+    return evaluate_results(run.validation, results), results

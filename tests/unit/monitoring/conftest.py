@@ -20,16 +20,35 @@ class Events:
     def started(self, step: int = 0, notes: list[str] | None = None) -> Started:
         return Started(step, self.length, 5, 1_234, 56_789, "cpu", 1, Experiment(), self.out, notes or [])
 
-    def stepped(self, step: int, loss: float | None = None) -> Stepped:
+    def stepped(self, step: int, loss: float | None = None, data_seconds: float = 0.125) -> Stepped:
         terms = {"l1": [0.5 * step, 0.25 * step], "mean": [0.1]}
         rates = {"backbone": 1e-5, "rest": 3e-4}
         value = 10.0 / step if loss is None else loss
-        return Stepped(step, self.length.epoch(step), value, terms, 7.5, rates, 0.5, 0.125)
+        return Stepped(
+            step,
+            self.length.epoch(step),
+            value,
+            terms,
+            gradient_norm=7.5,
+            gradient_norms={"backbone": 4.5, "rest": 6.0},
+            update_ratios={"backbone": 1e-4, "rest": 2e-3} if step % 2 else None,
+            learning_rates=rates,
+            images=2,
+            seconds=0.5,
+            data_seconds=data_seconds,
+            memory=1_000_000 + step,
+        )
 
-    def validated(self, step: int, kept: bool = True) -> Validated:
-        figures = [number / 100 for number in range(1, 13)]
-        metrics = Metrics(*figures, per_class={"кошка": ClassMetrics(0.1, 0.2, 3)})
-        return Validated(step, self.length.epoch(step), metrics, kept, 1.5)
+    def validated(self, step: int, kept: bool = True, raw: bool = False) -> Validated:
+        judged, weights = (
+            Metrics(
+                *(number / scale for number in range(1, 13)),
+                per_class={"кошка": ClassMetrics(0.1, 0.2, 3)},
+            )
+            for scale in (100, 200)
+        )
+        beside = (weights, 0.5) if raw else ()
+        return Validated(step, self.length.epoch(step), judged, kept, 1.5, *beside)
 
     def interrupted(self, step: int) -> Interrupted:
         return Interrupted(step, self.out)

@@ -25,16 +25,33 @@ def test_there_is_a_line_per_event_with_all_that_it_tells(
         "loss": 10.0,
         "terms": {"l1": [0.5, 0.25], "mean": [0.1]},
         "gradient_norm": 7.5,
+        "gradient_norms": {"backbone": 4.5, "rest": 6.0},
+        "update_ratios": {"backbone": 1e-4, "rest": 2e-3},
         "learning_rates": {"backbone": 1e-5, "rest": 3e-4},
+        "images": 2,
         "seconds": 0.5,
         "data_seconds": 0.125,
+        "images_per_second": 4.0,
+        "data_share": 0.25,
+        "memory": 1_000_001,
     }
     assert (validation["event"], validation["step"], validation["kept"]) == ("validation", 1, True)
     assert (validation["metrics"]["AP"], validation["metrics"]["ARl"]) == (0.01, 0.12)
     assert validation["metrics"]["per_class"] == {"кошка": {"AP": 0.1, "AP50": 0.2, "objects": 3}}
+    assert (validation["raw"], validation["raw_seconds"]) == (None, 0.0)
     assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path)}
     assert finished["event"] == "finished"
     assert (finished["best_ap"], finished["best_step"]) == (0.421, 32)
+
+
+def test_the_figures_of_the_weights_stand_beside_those_of_their_average(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    tell(JsonLines(tmp_path), events.started(), events.validated(1, raw=True))
+    (line,) = lines(tmp_path)
+    assert (line["metrics"]["AP"], line["raw"]["AP"], line["raw"]["ARl"]) == (0.01, 0.005, 0.06)
+    assert line["raw"]["per_class"] == {"кошка": {"AP": 0.1, "AP50": 0.2, "objects": 3}}
+    assert (line["seconds"], line["raw_seconds"]) == (1.5, 0.5)
 
 
 def test_a_line_is_on_disk_as_soon_as_it_is_told(events: Any, tell: Callable, tmp_path: Path) -> None:

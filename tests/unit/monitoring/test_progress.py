@@ -58,6 +58,26 @@ def test_on_a_terminal_there_is_a_bar_instead_of_lines(events: Any, tell: Callab
     assert "step 2/40" not in text
 
 
+def test_waiting_for_data_is_said_where_it_is_more_than_a_tenth(events: Any, tell: Callable) -> None:
+    slow = shown(tell, events.started(), *(events.stepped(step) for step in (1, 2)))
+    assert "25% waiting for data" in slow
+    fast = shown(tell, events.started(), *(events.stepped(step, data_seconds=0.04) for step in (1, 2)))
+    assert "waiting for data" not in fast
+
+
+def test_the_last_ap_stays_in_view(events: Any, tell: Callable) -> None:
+    told = [events.stepped(1), events.stepped(2), events.validated(2), events.stepped(3), events.stepped(4)]
+    lines = [line for line in shown(tell, events.started(), *told).splitlines() if line.startswith("step ")]
+    assert "AP" not in lines[0]
+    assert lines[1].endswith("AP 0.010")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_averaging_gains_is_said(events: Any, tell: Callable, raw: bool) -> None:
+    text = shown(tell, events.started(), events.validated(8, raw=raw))
+    assert ("without averaging AP 0.005" in text) == raw
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_validation_has_a_line(events: Any, tell: Callable, kept: bool) -> None:
     text = shown(tell, events.started(), events.validated(8, kept))

@@ -47,6 +47,10 @@ def test_totals_are_counted_over_all_micro_batches(stop: bool) -> None:
     assert stops is stop
 
 
+def named(detector: torch.nn.Module) -> list[dict[str, Any]]:
+    return [{"name": "all", "params": list(detector.parameters())}]
+
+
 def sum_of_squares(parameters: list[Tensor]) -> float:
     return sum(value.square().sum().item() for value in parameters)
 
@@ -56,10 +60,12 @@ def test_a_step_follows_the_gradient_of_all_micro_batches_clipped(
     accelerator: Accelerator, build_tiny: Callable, clip_norm: float
 ) -> None:
     detector, twin = build_tiny(0).eval(), build_tiny(0).eval()
-    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(detector.parameters(), lr=1.0, fused=True))
+    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(named(detector), lr=1.0, fused=True))
     batches = [batch(0, 1, 1), batch(2, 1)]
     totals = Totals(3, 3, 3)
-    report = take_step(accelerator, detector, optimizer, batches, totals, clip_norm).read()
+    report = take_step(
+        accelerator, detector, optimizer, batches, totals, clip_norm, measure_update=True
+    ).read()
 
     pixels = torch.cat([each.images.pixels for each in batches])
     loss = twin.head(twin.body(pixels.mean((2, 3)))).square().sum(1).mean()
@@ -70,10 +76,13 @@ def test_a_step_follows_the_gradient_of_all_micro_batches_clipped(
     assert report.loss == pytest.approx(loss.item(), rel=1e-5)
     assert report.terms == {"loss": [pytest.approx(loss.item(), rel=1e-5)]}
     assert report.gradient_norm == pytest.approx(norm, rel=1e-5)
+    assert report.gradient_norms == {"all": report.gradient_norm}
     scale = min(1.0, clip_norm / norm) if clip_norm else 1.0
     moved = [value for value in detector.parameters() if value.requires_grad]
     for found, before, gradient in zip(moved, parameters, gradients, strict=True):
         torch.testing.assert_close(found, before - scale * gradient, rtol=1e-4, atol=1e-6)
+    weights = sum_of_squares(list(twin.parameters())) ** 0.5
+    assert report.update_ratios == {"all": pytest.approx(scale * norm / weights, rel=1e-3)}
 
 
 class Failing(torch.nn.Module):
@@ -105,7 +114,7 @@ def test_a_loss_that_is_not_finite_moves_nothing_and_names_its_images(
     accelerator: Accelerator, failure: str, image_ids: list[int], text: str
 ) -> None:
     model = Failing(failure)
-    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(model.parameters(), lr=1.0, fused=True))
+    optimizer = accelerator.prepare_optimizer(torch.optim.SGD(named(model), lr=1.0, fused=True))
     with pytest.raises(NonFiniteLossError, match=text) as caught:
         take_step(
             accelerator, model, optimizer, [batch(0, 1, 1), batch(2, 1, 1)], Totals(4, 4, 4), 0.1
@@ -177,19 +186,21 @@ def test_a_step_waits_for_the_device_once(
     for _ in range(3):
         calls.clear()
         with Waits() as waits:
-            pending = take_step(accelerator, detector, optimizer, batches, totals, 0.1)
+            pending = take_step(accelerator, detector, optimizer, batches, totals, 0.1, measure_update=True)
             average.update(detector)
         assert calls == ["cpu", "numpy"]  # the costs of the matching; as numpy's they are on the host already
         assert waits.met == []
     monkeypatch.undo()
-    assert pending.read().gradient_norm > 0
+    report = pending.read()
+    assert report.gradient_norm > 0
+    assert report.update_ratios is not None
 
 
 def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(
     accelerator: Accelerator, build_tiny: Callable
 ) -> None:
     detector = build_tiny(0)
-    optimizer = accelerator.prepare_optimizer(torch.optim.AdamW(detector.parameters(), lr=0.1, fused=True))
+    optimizer = accelerator.prepare_optimizer(torch.optim.AdamW(named(detector), lr=0.1, fused=True))
     good, bad = batch(0, 1, 1), batch(2, 1, 1)
     bad.images.pixels[0, 0, 0, 0] = float("nan")
     take_step(accelerator, detector.eval(), optimizer, [good], Totals(2, 2, 2), 0.1).read()

@@ -1,17 +1,12 @@
-"""The machine that a measurement was made on."""
+"""The machine that something was computed on, and how much of its memory this process holds."""
 
 import os
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
-
-from detrkit.errors import DetrkitError
-
-_PACE = ("processor", "cores", "threads", "device")
-"""What decides how long a step takes."""
 
 
 def describe_machine() -> dict[str, str]:
@@ -29,15 +24,14 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def require_same_pace(begun_on: Mapping[str, str]) -> None:
-    """DetrkitError where this machine is another than that of a study, whose times it would add to."""
-    here = describe_machine()
-    for name in _PACE:
-        if here[name] != begun_on[name]:
-            raise DetrkitError(
-                f"the study was begun with {name} = {begun_on[name]}, but here it is {here[name]}, so that "
-                "times would not compare: go on as it was begun, or choose another --out."
-            )
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: the most that tensors took on a CUDA device so far, or else this process's resident memory.
+
+    No device is asked for it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss
 
 
 def _processor() -> str:

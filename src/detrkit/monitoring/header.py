@@ -1,0 +1,144 @@
+"""``run.json``: what was run, on what, and what it took."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from detrkit.machine import describe_machine
+from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.weights import store
+
+_LIBRARIES = ("torch", "torchvision", "accelerate", "numpy", "hotcoco")
+
+
+class RunHeader:
+    """Writes the header of a run at its start, and at every validation and the end what it took so far.
+
+    Its entries: ``detrkit`` (version), ``recipe`` (None where settings were given otherwise), ``command``,
+    ``folder`` (where it was given), ``commit`` (of that folder, None where git knows none), ``data`` and
+    ``init`` (absolute), ``splits`` (``train``, ``val``), ``images`` (of each), ``machine``, ``versions``,
+    ``device``, ``processes``, ``steps``, ``images_per_step``, ``parameters``, ``trainable_parameters``,
+    ``notes``, ``started`` (UTC), ``resumed`` (each time: ``step``, ``started``, ``command``, ``folder``,
+    ``commit``, ``machine``), ``state`` (``running``, ``interrupted`` or ``finished``), ``ended``, ``seconds``
+    (of the wall's clock, over all resumptions, but for what a kill left untold) and ``peak_memory`` (bytes,
+    None before the first step). A resumed run keeps all of its first start.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        data: Path,
+        init: Path | None = None,
+        recipe: str | None = None,
+        resume: bool = False,
+    ) -> None:
+        self._path = out / "run.json"
+        self._resume = resume
+        self._given = {
+            "recipe": recipe,
+            "data": str(data.resolve()),
+            "init": None if init is None else str(init.resolve()),
+        }
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._header: dict[str, Any] = {}
+        self._seconds_before = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Bring the file up to date, in the main process alone."""
+        if not PartialState().is_main_process:
+            return
+        match event:
+            case Started():
+                self._start(event)
+            case Stepped():
+                self._header["peak_memory"] = max(self._header["peak_memory"] or 0, event.memory)
+            case Validated():
+                self._write()
+            case Interrupted():
+                self._end("interrupted")
+            case Finished():
+                self._end("finished")
+
+    def _start(self, event: Started) -> None:
+        session = _session(self._started)
+        if self._resume and self._path.exists():
+            self._header = read_header(self._path)
+            self._header["resumed"].append({"step": event.step, **session})
+        else:
+            self._header = _header(event, self._given, session)
+        self._seconds_before = self._header["seconds"]
+        self._header |= {"state": "running", "ended": None}
+        self._write()
+
+    def _end(self, state: str) -> None:
+        self._header |= {"state": state, "ended": _written(datetime.now(UTC))}
+        self._write()
+
+    def _write(self) -> None:
+        self._header["seconds"] = round(self._seconds_before + time.monotonic() - self._clock, 3)
+        temporary = self._path.with_name(".run.json.tmp")
+        temporary.write_text(json.dumps(self._header, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        store.replace(temporary, self._path)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The entries of a ``run.json``."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
+    data, length = event.experiment.data, event.length
+    return {
+        "detrkit": version("detrkit"),
+        **given,
+        **session,
+        "splits": {"train": data.train_split, "val": data.val_split},
+        "images": {"train": length.num_images, "val": event.val_images},
+        "versions": {name: version(name) for name in _LIBRARIES},
+        "device": event.device,
+        "processes": event.processes,
+        "steps": length.steps,
+        "images_per_step": length.images_per_step,
+        "parameters": event.parameters,
+        "trainable_parameters": event.trainable_parameters,
+        "notes": event.notes,
+        "resumed": [],
+        "seconds": 0.0,
+        "peak_memory": None,
+    }
+
+
+def _session(started: datetime) -> dict[str, Any]:
+    """What can differ each time that a run is started or resumed."""
+    program, *arguments = sys.argv
+    return {
+        "command": shlex.join([Path(program).name, *arguments]),
+        "folder": str(Path.cwd()),
+        "commit": _commit(),
+        "machine": describe_machine(),
+        "started": _written(started),
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of the working folder; None where it is no repository, or git is not there."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def _written(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
