@@ -34,10 +34,18 @@ class Result(TypedDict):
 
 
 class ClassMetrics(NamedTuple):
-    """The figures of one class, -1 if it has no objects, and how many objects (crowds aside) it has."""
+    """The figures of one class, -1 where it has no objects, and how many objects (crowds aside) it has.
+
+    They are defined as those of ``Metrics`` are. AR allows as many detections as AP does.
+    """
 
     AP: float
     AP50: float
+    AP75: float
+    APs: float
+    APm: float
+    APl: float
+    AR: float
     objects: int
 
 
@@ -63,7 +71,7 @@ class Metrics(NamedTuple):
     per_class: dict[str, ClassMetrics]
 
     def to_dict(self) -> dict[str, Any]:
-        """The 12 figures under their names, and ``per_class`` as name -> AP, AP50, objects."""
+        """The 12 figures under their names, and ``per_class`` as name -> the fields of ``ClassMetrics``."""
         per_class = {name: figures._asdict() for name, figures in self.per_class.items()}
         return self._asdict() | {"per_class": per_class}
 
@@ -119,8 +127,7 @@ def accumulated(
     max_detections: tuple[int, ...] = MAX_DETECTIONS,
 ) -> hotcoco.COCOeval:
     """The evaluator after all is matched and its arrays are made, for the ``rows`` of some results."""
-    truth = _truth(catalog)
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
+    evaluation = evaluator(catalog, rows)
     evaluation.params.iou_thrs = list(ious)
     evaluation.params.max_dets = list(max_detections)
     evaluation.evaluate()
@@ -128,29 +135,57 @@ def accumulated(
     return evaluation
 
 
-def summary_lines(metrics: Metrics) -> list[str]:
-    """The 12 lines that the COCO API prints, letter for letter."""
+def evaluator(catalog: Catalog, rows: Float[np.ndarray, "results 7"]) -> hotcoco.COCOeval:
+    """An evaluator of the ``rows`` of some results, with COCO's parameters, that has done nothing yet."""
+    truth = _truth(catalog)
+    return hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
+
+
+def summary_lines(
+    metrics: Metrics,
+    ious: tuple[float, ...] = COCO_IOUS,
+    max_detections: tuple[int, ...] = MAX_DETECTIONS,
+) -> list[str]:
+    """The 12 lines that the COCO API prints, letter for letter.
+
+    With other IoUs or limits the lines say these, and those of an IoU that was not judged are left out.
+    """
+    all_ious, limit = _stated(ious), max_detections[-1]
+    figures = metrics._asdict() | {"AR": metrics.AR100 if limit == 100 else _mean_recall(metrics)}
+    at = {"AP50": 0.5, "AP75": 0.75}
+    limits = {"AR1": 1, "AR10": 10}
     return [
-        f" {title} @[ IoU={iou:<9} | area={area:>6} | maxDets={limit:>3} ] = {value:0.3f}"
-        for (title, iou, area, limit), value in zip(_LINES, metrics, strict=False)
+        f" {_AP if name.startswith('AP') else _AR} @[ IoU={f'{at[name]:.2f}' if name in at else all_ious:<9} "
+        f"| area={area:>6} | maxDets={limits.get(name, limit):>3} ] = {figures[name]:0.3f}"
+        for name, area in _LINES
+        if (name not in at or _places(ious, at[name]))
+        and (name not in limits or limits[name] in max_detections)
     ]
 
 
 _AP, _AR = "Average Precision  (AP)", "Average Recall     (AR)"
 _LINES = (
-    (_AP, "0.50:0.95", "all", 100),
-    (_AP, "0.50", "all", 100),
-    (_AP, "0.75", "all", 100),
-    (_AP, "0.50:0.95", "small", 100),
-    (_AP, "0.50:0.95", "medium", 100),
-    (_AP, "0.50:0.95", "large", 100),
-    (_AR, "0.50:0.95", "all", 1),
-    (_AR, "0.50:0.95", "all", 10),
-    (_AR, "0.50:0.95", "all", 100),
-    (_AR, "0.50:0.95", "small", 100),
-    (_AR, "0.50:0.95", "medium", 100),
-    (_AR, "0.50:0.95", "large", 100),
+    ("AP", "all"),
+    ("AP50", "all"),
+    ("AP75", "all"),
+    ("APs", "small"),
+    ("APm", "medium"),
+    ("APl", "large"),
+    ("AR1", "all"),
+    ("AR10", "all"),
+    ("AR", "all"),
+    ("ARs", "small"),
+    ("ARm", "medium"),
+    ("ARl", "large"),
 )
+
+
+def _stated(ious: tuple[float, ...]) -> str:
+    return "0.50:0.95" if ious == COCO_IOUS else ",".join(f"{iou:.2f}" for iou in ious)
+
+
+def _mean_recall(metrics: Metrics) -> float:
+    return _mean(np.array([figures.AR for figures in metrics.per_class.values()]))
 
 
 def _xyxy_to_xywh(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
@@ -187,14 +222,18 @@ def _truth(catalog: Catalog) -> hotcoco.COCO:
 
 
 def rows_of(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "results 7"]:
-    """Results as (rank of the image's id, x, y, width, height, score, label), which is what hotcoco takes."""
+    """Results as (rank of the image's id, x, y, width, height, score, label), which is what hotcoco takes.
+
+    Raises:
+        DetrkitError: A box or a score is not finite; hotcoco would rank it somewhere.
+    """
     rank = dict(zip(catalog.image_ids.tolist(), _ranks(catalog).tolist(), strict=True))
     label = {category.id: label for label, category in enumerate(catalog.categories)}
     num = len(results)
     images = map(rank.__getitem__, map(itemgetter("image_id"), results))
     boxes = chain.from_iterable(map(itemgetter("bbox"), results))
     labels = map(label.__getitem__, map(itemgetter("category_id"), results))
-    return np.column_stack(
+    rows = np.column_stack(
         [
             np.fromiter(images, np.float64, num),
             np.fromiter(boxes, np.float64, 4 * num).reshape(num, 4),
@@ -202,6 +241,14 @@ def rows_of(catalog: Catalog, results: Sequence[Result]) -> Float[np.ndarray, "r
             np.fromiter(labels, np.float64, num),
         ]
     )
+    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if broken.size:
+        first = results[broken[0]]["image_id"]
+        raise DetrkitError(
+            f"{catalog.source}: {len(broken)} of {num} detections have a box or a score that is not finite, "
+            f"the first in image {first}: mend the detector, or leave them out."
+        )
+    return rows
 
 
 def _ranks(catalog: Catalog) -> Int64[np.ndarray, " images"]:
@@ -217,38 +264,64 @@ def summarise(
     max_detections: tuple[int, ...] = MAX_DETECTIONS,
 ) -> Metrics:
     """The figures of the evaluator's arrays; -1 for one of an IoU or a limit that was not asked for."""
-    everything, small, medium, large = range(4)
-    at_50, at_75 = ([place for place, iou in enumerate(ious) if abs(iou - one) < 1e-6] for one in (0.5, 0.75))
+    at_50, at_75 = _places(ious, 0.5), _places(ious, 0.75)
     first, tenth, hundredth = (
         [place for place, limit in enumerate(max_detections) if limit == one] for one in MAX_DETECTIONS
     )
     return Metrics(
-        AP=_mean(precision[..., everything, -1]),
-        AP50=_mean(precision[at_50, ..., everything, -1]),
-        AP75=_mean(precision[at_75, ..., everything, -1]),
-        APs=_mean(precision[..., small, -1]),
-        APm=_mean(precision[..., medium, -1]),
-        APl=_mean(precision[..., large, -1]),
-        AR1=_mean(recall[..., everything, first]),
-        AR10=_mean(recall[..., everything, tenth]),
-        AR100=_mean(recall[..., everything, hundredth]),
-        ARs=_mean(recall[..., small, -1]),
-        ARm=_mean(recall[..., medium, -1]),
-        ARl=_mean(recall[..., large, -1]),
-        per_class=_per_class(catalog, precision[..., everything, -1], at_50),
+        AP=_mean(precision[..., _ALL, -1]),
+        AP50=_mean(precision[at_50, ..., _ALL, -1]),
+        AP75=_mean(precision[at_75, ..., _ALL, -1]),
+        APs=_mean(precision[..., _SMALL, -1]),
+        APm=_mean(precision[..., _MEDIUM, -1]),
+        APl=_mean(precision[..., _LARGE, -1]),
+        AR1=_mean(recall[..., _ALL, first]),
+        AR10=_mean(recall[..., _ALL, tenth]),
+        AR100=_mean(recall[..., _ALL, hundredth]),
+        ARs=_mean(recall[..., _SMALL, -1]),
+        ARm=_mean(recall[..., _MEDIUM, -1]),
+        ARl=_mean(recall[..., _LARGE, -1]),
+        per_class=_per_class(catalog, precision[..., -1], recall[..., _ALL, -1], at_50, at_75),
     )
 
 
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # places on the evaluator's axis of areas
+
+
+def _places(ious: tuple[float, ...], wanted: float) -> list[int]:
+    return [place for place, iou in enumerate(ious) if abs(iou - wanted) < 1e-6]
+
+
 def _per_class(
-    catalog: Catalog, precision: Float[np.ndarray, "ious recalls classes"], at_50: list[int]
+    catalog: Catalog,
+    precision: Float[np.ndarray, "ious recalls classes areas"],
+    recall: Float[np.ndarray, "ious classes"],
+    at_50: list[int],
+    at_75: list[int],
 ) -> dict[str, ClassMetrics]:
-    objects = np.bincount(catalog.labels[~catalog.crowds], minlength=len(catalog.categories)).tolist()
-    return {
-        category.name: ClassMetrics(
-            AP=_mean(precision[..., label]), AP50=_mean(precision[at_50, :, label]), objects=objects[label]
-        )
-        for label, category in enumerate(catalog.categories)
-    }
+    figures = (
+        _class_means(precision[..., _ALL]),
+        _class_means(precision[at_50, ..., _ALL]),
+        _class_means(precision[at_75, ..., _ALL]),
+        _class_means(precision[..., _SMALL]),
+        _class_means(precision[..., _MEDIUM]),
+        _class_means(precision[..., _LARGE]),
+        _class_means(recall),
+        num_objects(catalog).tolist(),
+    )
+    names = (category.name for category in catalog.categories)
+    return {name: ClassMetrics(*values) for name, *values in zip(names, *figures, strict=True)}
+
+
+def num_objects(catalog: Catalog) -> Int64[np.ndarray, " classes"]:
+    """How many objects each class has, crowds aside."""
+    return np.bincount(catalog.labels[~catalog.crowds], minlength=len(catalog.categories))
+
+
+def _class_means(values: Float[np.ndarray, "... classes"]) -> list[float]:
+    # a class without objects has -1 everywhere, and one with objects nowhere
+    columns = values.reshape(-1, values.shape[-1])
+    return (columns.mean(axis=0) if len(columns) else np.full(values.shape[-1], -1.0)).tolist()
 
 
 def _mean(values: Float[np.ndarray, "..."]) -> float:

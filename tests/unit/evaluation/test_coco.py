@@ -53,7 +53,7 @@ def catalog_of(truth: dict) -> Catalog:
 
 
 def pycocotools_says(truth: dict, results: list) -> tuple[list[float], dict[str, list[float]], list[str]]:
-    """The 12 figures, [AP, AP50] of each class, and what was printed."""
+    """The 12 figures, [AP, AP50, AP75, APs, APm, APl, AR] of each class, and what was printed."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
         reference.dataset = truth
@@ -70,13 +70,17 @@ def pycocotools_says(truth: dict, results: list) -> tuple[list[float], dict[str,
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluation.summarize()
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    precision = evaluation.eval["precision"][..., 0, 2]
+    precision, recall = evaluation.eval["precision"][..., 2], evaluation.eval["recall"][..., 2]
 
     def mean(values: np.ndarray) -> float:
         return float(values[values > -1].mean()) if (values > -1).any() else -1.0
 
     per_class = {
-        names[category_id]: [mean(precision[:, :, place]), mean(precision[0, :, place])]
+        names[category_id]: [
+            *(mean(precision[ious, :, place, 0]) for ious in (slice(None), 0, 5)),
+            *(mean(precision[:, :, place, area]) for area in (1, 2, 3)),
+            mean(recall[:, place, 0]),
+        ]
         for place, category_id in enumerate(evaluation.params.catIds)
     }
     return evaluation.stats.tolist(), per_class, printed.getvalue().splitlines()
@@ -88,7 +92,7 @@ def assert_same(truth: dict, results: list) -> Metrics:
     assert list(found[:12]) == pytest.approx(figures, abs=1e-9, rel=0)
     assert set(found.per_class) == set(per_class)
     for name, expected in per_class.items():
-        assert list(found.per_class[name][:2]) == pytest.approx(expected, abs=1e-9, rel=0), name
+        assert list(found.per_class[name][:7]) == pytest.approx(expected, abs=1e-9, rel=0), name
     assert summary_lines(found) == printed
     return found
 
@@ -170,7 +174,7 @@ def test_a_split_without_annotations_scores_minus_one() -> None:
     for results in ([], [result(1, 7, [0, 0, 10, 10], 0.5)]):
         found = assert_same(truth, results)
         assert set(found[:12]) == {-1}
-        assert found.per_class["cup"] == (-1, -1, 0)
+        assert found.per_class["cup"] == (-1, -1, -1, -1, -1, -1, -1, 0)
 
 
 def test_what_lies_in_a_crowd_is_neither_right_nor_wrong() -> None:
@@ -194,10 +198,11 @@ def test_overlap_exactly_on_a_threshold() -> None:
 
 def test_classes_keep_their_names_whatever_the_order_of_their_ids() -> None:
     found = assert_same(small_truth(), [result(3, 3, [0, 0, 120, 130], 0.5)])
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR", "objects")
     assert found.to_dict()["per_class"] == {
-        "cup": {"AP": 0.0, "AP50": 0.0, "objects": 1},
-        "cat": {"AP": pytest.approx(1), "AP50": pytest.approx(1), "objects": 1},
-        "car": {"AP": -1.0, "AP50": -1.0, "objects": 0},
+        "cup": dict(zip(names, (0, 0, 0, 0, 0, -1, 0, 1), strict=True)),
+        "cat": dict(zip(names, (*[pytest.approx(1)] * 3, -1, -1, *[pytest.approx(1)] * 2, 1), strict=True)),
+        "car": dict(zip(names, (*[-1] * 7, 0), strict=True)),
     }
     assert tuple(found.to_dict())[:12] == NAMES
 

@@ -43,7 +43,7 @@ class Events:
         judged, weights = (
             Metrics(
                 *(number / scale for number in range(1, 13)),
-                per_class={"кошка": ClassMetrics(0.1, 0.2, 3)},
+                per_class={"кошка": ClassMetrics(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, objects=3)},
             )
             for scale in (100, 200)
         )

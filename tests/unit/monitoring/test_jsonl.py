@@ -37,7 +37,8 @@ def test_there_is_a_line_per_event_with_all_that_it_tells(
     }
     assert (validation["event"], validation["step"], validation["kept"]) == ("validation", 1, True)
     assert (validation["metrics"]["AP"], validation["metrics"]["ARl"]) == (0.01, 0.12)
-    assert validation["metrics"]["per_class"] == {"кошка": {"AP": 0.1, "AP50": 0.2, "objects": 3}}
+    named = {"AP": 0.1, "AP50": 0.2, "AP75": 0.3, "APs": 0.4, "APm": 0.5, "APl": 0.6, "AR": 0.7, "objects": 3}
+    assert validation["metrics"]["per_class"] == {"кошка": named}
     assert (validation["raw"], validation["raw_seconds"]) == (None, 0.0)
     assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path)}
     assert finished["event"] == "finished"
