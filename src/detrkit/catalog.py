@@ -28,13 +28,32 @@ class Category(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Shards:
+    """Where in tar files the images of a catalog lie, in columns of one entry for each image.
+
+    Image ``i`` is the ``lengths[i]`` bytes from ``offsets[i]`` on of ``files[shard[i]]``, a name in the
+    catalog's folder, and ``checksums[i]`` is their CRC-32.
+    """
+
+    source: str
+    """The dataset that the shards were made from."""
+    files: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Bytes of each file."""
+    shard: Int64[np.ndarray, " images"]
+    offsets: Int64[np.ndarray, " images"]
+    lengths: Int64[np.ndarray, " images"]
+    checksums: Int64[np.ndarray, " images"]
+
+
+@dataclass(frozen=True, eq=False)
 class Catalog:
     """The images, annotations and categories of one split.
 
     Annotations are sorted by image: those of image ``i`` are rows ``offsets[i]`` to ``offsets[i + 1]``.
     Boxes are ``xyxy`` in pixels of the original image, exactly as the dataset says: not clipped, and
     possibly without area. Labels are positions in ``categories``. Crowds are regions that evaluation
-    ignores and training leaves out.
+    ignores and training leaves out. Images are files in ``folder``, unless they are in ``shards`` there.
     """
 
     source: Path
@@ -50,27 +69,54 @@ class Catalog:
     labels: Int64[np.ndarray, " annotations"]
     areas: Float64[np.ndarray, " annotations"]
     crowds: Bool[np.ndarray, " annotations"]
+    short_side: int | None = None
+    """Files of images with a larger shorter side have it reduced to this. All else is in original pixels."""
+    shards: Shards | None = None
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.image_ids)
+
+    @property
+    def num_resized(self) -> int:
+        """The number of images whose files are smaller than ``size`` says."""
+        if self.short_side is None:
+            return 0
+        return int((np.minimum(self.heights, self.widths) > self.short_side).sum())
 
     def rows(self, index: int) -> slice:
         """The rows of the annotations of image number ``index``."""
         return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def path(self, index: int) -> Path:
-        """Where the file of image number ``index`` lies."""
-        return self.folder / str(self.file_names[index])
+        """The file of image number ``index``; DetrkitError if it has none, being in a shard."""
+        require_files(self)
+        return self.place(index)
+
+    def place(self, index: int) -> Path:
+        """How messages name image number ``index``: its file, or its shard and its name in the dataset."""
+        shards = self.shards
+        folder = self.folder if shards is None else self.folder / shards.files[int(shards.shard[index])]
+        return folder / str(self.file_names[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of image number ``index`` as the dataset states it."""
         return int(self.heights[index]), int(self.widths[index])
 
     def paths_of(self, image_ids: list[int]) -> list[Path]:
-        """Where the files of these images lie, for messages that name them."""
+        """Where these images lie, for messages that name them."""
         position = {int(image_id): index for index, image_id in enumerate(self.image_ids)}
-        return [self.path(position[image_id]) for image_id in image_ids]
+        return [self.place(position[image_id]) for image_id in image_ids]
+
+
+def require_files(catalog: Catalog) -> None:
+    """Refuse images in shards, where each is wanted as a file of its own."""
+    if catalog.shards is not None:
+        raise DetrkitError(
+            f"the images of {catalog.source} are in shards, {catalog.folder / catalog.shards.files[0]} and "
+            "on, but files are expected here: name the dataset that the shards were made from, "
+            f"{catalog.shards.source}."
+        )
 
 
 class LabelMap(NamedTuple):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from detrkit.cli.main import app
+from detrkit.data.resize import write_resized_copy
 
 Tree = dict[str, list[dict[str, Any]]]
 Run = Callable[..., Result]
@@ -141,6 +142,23 @@ def test_what_training_leaves_out_is_counted_and_said(train: Run, data: Path) ->
     for start, effect in expected.items():
         assert any(note.startswith(start) and effect in note for note in train_says), (start, told)
     assert told[-1] == "Note: How each is mended, `detrkit data check` says."
+
+
+def test_images_that_are_enlarged_from_a_copy_are_counted_and_said(
+    tmp_path: Path, train: Run, data: Path, checkpoint: Path
+) -> None:
+    write_resized_copy(data, tmp_path / "copy", 48)
+    train_file, val_file = (annotations(tmp_path / "copy", split) for split in ("train", "val"))
+    kept = "that are kept with a shorter side of 48 pixels"
+    enlarged = "asks for 64, to which they are enlarged."
+    told = notes(train("--data", tmp_path / "copy"))
+    assert [note for note in told if "kept with" in note] == [
+        f"Note: Images of {train_file} {kept}: 4; data.short_sides {enlarged}",
+        f"Note: Images of {val_file} {kept}: 2; data.eval_short_side {enlarged}",
+    ]
+    assert notes(run("evaluate", checkpoint, "--data", tmp_path / "copy")) == [
+        f"Note: Images of {val_file} {kept}: 2; the detector {enlarged}",
+    ]
 
 
 def test_splits_whose_categories_differ(train: Run, data: Path) -> None:

@@ -5,11 +5,16 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.data_cache import cache
 from detrkit.cli.data_check import check
 from detrkit.cli.data_convert import convert
 from detrkit.cli.data_fetch import fetch
+from detrkit.cli.data_merge import merge
 from detrkit.cli.data_preview import preview
+from detrkit.cli.data_shards import shards
+from detrkit.cli.data_split import split
 from detrkit.cli.data_stats import stats
+from detrkit.cli.data_subset import subset
 
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
 app.command()(fetch)
@@ -17,6 +22,11 @@ app.command()(convert)
 app.command()(check)
 app.command()(stats)
 app.command()(preview)
+app.command()(subset)
+app.command()(split)
+app.command()(merge)
+app.command()(cache)
+app.command()(shards)
 
 
 @app.command()

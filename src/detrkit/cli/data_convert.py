@@ -5,18 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-LayoutName = Literal["coco", "voc", "yolo"]
+from detrkit.cli.written import Layout, Target, names_of, say_written
 
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The dataset.", show_default=False)],
-    target: Annotated[
-        Path, typer.Argument(metavar="DST", help="A new folder for the converted one.", show_default=False)
-    ],
+    target: Target,
     source_layout: Annotated[
-        LayoutName | None, typer.Option("--from", help="The layout of SRC. Unless set: recognised.")
+        Literal["coco", "voc", "yolo"] | None,
+        typer.Option("--from", help="The layout of SRC. Unless set: recognised."),
     ] = None,
-    layout: Annotated[LayoutName, typer.Option("--to", help="The layout of DST.")] = "coco",
+    layout: Layout = "coco",
     chosen: Annotated[
         str, typer.Option("--splits", metavar="A,B", help="The splits to convert. Unless set: all.")
     ] = "",
@@ -29,11 +28,4 @@ def convert(
     """
     from detrkit.data.convert import convert
 
-    names = tuple(name.strip() for name in chosen.split(",") if name.strip())
-    done = convert(source, target, layout, source_layout=source_layout, chosen=names)
-    for split, catalog in done.catalogs.items():
-        typer.echo(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")
-    typer.echo("Images " + ", ".join(f"{how}: {number:,}" for how, number in done.placed.items()) + ".")
-    for change in done.changes:
-        typer.echo(f"Changed: {change}")
-    typer.echo(f"Wrote {target}.")
+    say_written(convert(source, target, layout, source_layout=source_layout, chosen=names_of(chosen)), target)

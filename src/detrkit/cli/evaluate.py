@@ -85,6 +85,7 @@ def evaluate(
         assert checkpoint and data  # noqa: PT018  # one of the two sources is whole
         catalog = _catalog(data, split)
         detector = _load(checkpoint, device, assignments)
+        _say_enlarged(catalog, detector)
         folder = out and output_folder(out)
         results = _detect(detector, catalog, batch_size, workers, precision)
     _judge(catalog, results, ious, limits, named, folder)
@@ -186,6 +187,13 @@ def _load(checkpoint: Path, device: str | None, assignments: list[str] | None) -
     from detrkit.settings.experiment import parse_overrides
 
     return load(checkpoint, chosen_device(device), parse_overrides(assignments or []))
+
+
+def _say_enlarged(catalog: "Catalog", detector: "Detector") -> None:
+    from detrkit.data.dataset import describe_enlarged
+
+    for note in describe_enlarged(catalog, "the detector", detector.image_size.short_side):
+        typer.echo(f"Note: {note}", err=True)
 
 
 def _detect(

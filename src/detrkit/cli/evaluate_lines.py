@@ -76,7 +76,7 @@ def analysis_lines(analysis: Analysis) -> Iterator[str]:
     interval = analysis.bootstrap
     yield (
         f"AP {_figure(interval.value)}, 95 % interval {_figure(interval.low)} to {_figure(interval.high)} "
-        f"(bootstrap over images, {interval.resamples:,} resamples)"
+        f"({interval.resamples:,} resamples of half of the images)"
     )
 
 

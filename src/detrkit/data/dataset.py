@@ -12,10 +12,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from detrkit.catalog import Catalog
+from detrkit.data.formats.shards import require_shards
 from detrkit.data.images import read_reduced_image
 from detrkit.data.order import Key
+from detrkit.data.shards.opened import OpenShards
 from detrkit.data.transforms import Transform, show
-from detrkit.data.views import View
+from detrkit.data.views import Size, View, stored_size
 from detrkit.errors import DetrkitError
 from detrkit.structures import Sample
 
@@ -33,6 +35,7 @@ class SplitDataset(Dataset[Sample]):
         self._seed = seed
         self._boxes = _clipped_boxes(catalog)
         self._kept = ~catalog.crowds & _has_area(self._boxes)
+        self._shards = OpenShards(catalog)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -41,9 +44,10 @@ class SplitDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         """The sample of an image in an epoch; DetrkitError if its file cannot be read."""
         _, index = key
-        view = self.view(key)
+        (height, width), stored = self.catalog.size(index), self._stored_size(index)
+        view = self.view(key).of_resized(stored[0] / height, stored[1] / width)
         wanted = view.reduction if self._transform.reduced_decoding else 1
-        image, reduction = read_reduced_image(self.catalog.path(index), self.catalog.size(index), wanted)
+        image, reduction = self._read(index, stored, wanted)
         return show(self._stored(index, image), view, reduction)
 
     def view(self, key: Key) -> View:
@@ -57,16 +61,33 @@ class SplitDataset(Dataset[Sample]):
         sizes = np.array([self.view((epoch, index)).size for index in range(len(self))], dtype=np.float64)
         return sizes[:, 1] / sizes[:, 0]
 
+    def _stored_size(self, index: int) -> Size:
+        return stored_size(self.catalog.size(index), self.catalog.short_side)
+
+    def _read(self, index: int, stored: Size, reduction: int) -> tuple[UInt8[Tensor, "3 _ _"], int]:
+        try:
+            return read_reduced_image(self.catalog.place(index), stored, reduction, self._shards.read(index))
+        except DetrkitError as error:
+            if self.catalog.short_side is None:
+                raise
+            raise DetrkitError(
+                f"{error} It belongs to a copy with shorter sides of {self.catalog.short_side} pixels at "
+                "most: remove it there, and give the same detrkit data cache again."
+            ) from None
+
     def _stored(self, index: int, image: UInt8[Tensor, "3 _ _"]) -> Sample:
-        size = self.catalog.size(index)
+        """An image as its file has it, and its boxes there: positions of no rounding, however small it is."""
+        size, stored = self.catalog.size(index), self._stored_size(index)
+        down, across = stored[0] / size[0], stored[1] / size[1]
         rows = self.catalog.rows(index)
         kept = self._kept[rows]
+        boxes = self._boxes[rows][kept] * np.array([across, down, across, down], np.float32)
         return Sample(
             image=tv_tensors.Image(image),
             boxes=tv_tensors.BoundingBoxes(  # pyright: ignore[reportCallIssue] torch's stub hides its own
-                torch.from_numpy(self._boxes[rows][kept]),
+                torch.from_numpy(boxes),
                 format=tv_tensors.BoundingBoxFormat.XYXY,
-                canvas_size=size,
+                canvas_size=stored,
             ),
             labels=torch.from_numpy(self.catalog.labels[rows][kept]),
             image_id=int(self.catalog.image_ids[index]),
@@ -74,8 +95,22 @@ class SplitDataset(Dataset[Sample]):
         )
 
 
+def describe_enlarged(catalog: Catalog, setting: str, short_side: int) -> list[str]:
+    """A sentence if a setting asks for larger images than the files of a copy hold; none if it does not."""
+    held, reduced = catalog.short_side, catalog.num_resized
+    if held is None or held >= short_side or not reduced:
+        return []
+    return [
+        f"Images of {catalog.source} that are kept with a shorter side of {held} pixels: {reduced:,}; "
+        f"{setting} asks for {short_side}, to which they are enlarged."
+    ]
+
+
 def require_images(catalog: Catalog) -> None:
-    """Raise a DetrkitError unless every image that the catalog lists is a file in its folder."""
+    """Raise a DetrkitError unless every image is a file in the catalog's folder, or in a complete shard."""
+    if catalog.shards is not None:
+        require_shards(catalog.folder, catalog.shards)
+        return
     folders = {name.rpartition("/")[0] for name in catalog.file_names}
     present = {
         f"{folder}/{name}".lstrip("/") for folder in folders for name in _files(catalog.folder / folder)

@@ -6,6 +6,7 @@ picture is turned as a viewer would.
 """
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,16 @@ def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Ten
 
 
 def read_reduced_image(
-    path: Path, expected: tuple[int, int] | None, reduction: int
+    path: Path, expected: tuple[int, int] | None, reduction: int, content: bytes | None = None
 ) -> tuple[UInt8[Tensor, "3 h w"], int]:
     """What ``read_image`` returns, of a JPEG ``reduction`` (1, 2, 4, 8) times smaller, and by how much it is.
 
     A JPEG holds the frequencies of 8 x 8 pixels at a time: without the higher ones, fewer pixels have to be
     computed. A pixel is then about the mean of ``reduction x reduction``, and the last of a row or column
-    may lie partly outside the image.
+    may lie partly outside the image. With ``content``, the bytes of an image file, ``path`` only names it.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else BytesIO(content)) as image:
             turned = _is_turned(image, path, expected)
             reduced_by = _reduce(image, reduction)
             upright = ImageOps.exif_transpose(image) if turned else image

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detrkit.data.collate import collate
 from detrkit.data.dataset import SplitDataset
-from detrkit.data.order import Key, grouped, shuffled, step_keys
+from detrkit.data.order import Key, grouped, mix_all, mix_shards, shuffled, step_keys
 from detrkit.errors import DetrkitError
 from detrkit.structures import Batch
 
@@ -34,16 +34,24 @@ def training_steps(
     steps: range,
     workers: int,
     group_by_aspect: bool = False,
+    shards_at_once: int = 0,
 ) -> Generator[list[Batch], None, None]:
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
     A later range continues exactly where an earlier one ended. Closing the iterator ends its workers. A
-    micro-batch shows images at nearly one aspect ratio if they are grouped by it.
+    micro-batch shows images at nearly one aspect ratio if they are grouped by it. Of images in shards,
+    those of ``shards_at_once`` are mixed, or all if that is 0.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
     """
-    order = grouped(seed, dataset.aspects, batch_size) if group_by_aspect else shuffled(seed, len(dataset))
+    shards = dataset.catalog.shards
+    mix = mix_all if shards is None else mix_shards(shards.shard, shards_at_once)
+    order = (
+        grouped(seed, dataset.aspects, batch_size, mix)
+        if group_by_aspect
+        else shuffled(seed, len(dataset), mix)
+    )
     keys = (
         micro_batch
         for step in steps
@@ -95,7 +103,7 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=workers,
-            worker_init_fn=_heed_the_parent_alone,
+            worker_init_fn=heed_the_parent_alone,
             prefetch_factor=2 if workers else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
@@ -110,7 +118,7 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
         del loaded  # the workers end with it
 
 
-def _heed_the_parent_alone(worker: int) -> None:
+def heed_the_parent_alone(worker: int) -> None:
     """Ctrl-C, torchrun and job schedulers signal every process; what it means is for the parent to decide."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere, a signal does not say who sent it

@@ -7,6 +7,7 @@ has equal work, and neither their number nor that of the micro-batches changes w
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -20,22 +21,50 @@ Order = Callable[[int], Int64[np.ndarray, " images"]]
 Aspects = Callable[[int], Float64[np.ndarray, " images"]]
 """Width over height of all images as they are shown in an epoch."""
 
+Mix = Callable[[np.random.Generator, int], Int64[np.ndarray, " images"]]
+"""Draws a permutation of so many images."""
+
 _WINDOW = 64
 """Micro-batches among which images are grouped: the more, the less padding, and the less they mix."""
 
 
-def shuffled(seed: int, num_images: int) -> Order:
+def mix_all(random: np.random.Generator, num_images: int) -> Int64[np.ndarray, " images"]:
     """Every permutation is equally likely."""
-    return lru_cache(maxsize=4)(partial(_shuffled, seed, num_images))
+    return random.permutation(num_images)
 
 
-def grouped(seed: int, aspects: Aspects, batch_size: int) -> Order:
+def mix_shards(shard: Int64[np.ndarray, " images"], at_once: int) -> Mix:
+    """Shards come in any order, ``at_once`` or nearly as many together, and the images of these are mixed.
+
+    So the images that are read for a while lie in a few files. Every image is equally likely in every place
+    where shards have equally many. If there are no more shards than ``at_once``, this is ``mix_all``.
+
+    Args:
+        shard: The number of the shard that each image is in, from 0.
+        at_once: Shards whose images are mixed; 0 is all.
+    """
+    num_shards = int(shard.max(initial=-1)) + 1
+    if at_once == 0 or num_shards <= at_once:
+        return mix_all
+    ends = np.searchsorted(
+        shard, range(num_shards + 1), sorter=(by_shard := np.argsort(shard, kind="stable"))
+    )
+    members = [by_shard[start:end] for start, end in pairwise(ends)]
+    return partial(_mix_shards, members, -(-num_shards // at_once))
+
+
+def shuffled(seed: int, num_images: int, mix: Mix = mix_all) -> Order:
+    """The permutations that ``mix`` draws."""
+    return lru_cache(maxsize=4)(partial(_shuffled, seed, num_images, mix))
+
+
+def grouped(seed: int, aspects: Aspects, batch_size: int, mix: Mix = mix_all) -> Order:
     """Images of nearly one aspect ratio share a micro-batch of ``batch_size``, which then is padded less.
 
-    A permutation as ``shuffled`` draws it is sorted by ``aspects`` in windows of ``_WINDOW`` micro-batches,
+    A permutation that ``mix`` draws is sorted by ``aspects`` in windows of ``_WINDOW`` micro-batches,
     which are then shuffled. The images of a micro-batch that reaches into another epoch are not grouped.
     """
-    return lru_cache(maxsize=4)(partial(_grouped, seed, aspects, batch_size))
+    return lru_cache(maxsize=4)(partial(_grouped, seed, aspects, batch_size, mix))
 
 
 def step_keys(
@@ -51,15 +80,31 @@ def step_keys(
     return [[_key(order, num_images, start + place) for place in range(batch_size)] for start in starts]
 
 
-def _shuffled(seed: int, num_images: int, epoch: int) -> Int64[np.ndarray, " images"]:
-    order = np.random.default_rng([seed, epoch]).permutation(num_images)
+def _mix_shards(
+    members: list[Int64[np.ndarray, "_"]],
+    num_groups: int,
+    random: np.random.Generator,
+    num_images: int,
+) -> Int64[np.ndarray, " images"]:
+    """A permutation in which the images of some shards come together. Groups differ by one shard at most."""
+    groups = np.array_split(random.permutation(len(members)), num_groups)
+    mixed = [random.permutation(np.concatenate([members[one] for one in group])) for group in groups]
+    order = np.concatenate(mixed)
+    assert len(order) == num_images
+    return order
+
+
+def _shuffled(seed: int, num_images: int, mix: Mix, epoch: int) -> Int64[np.ndarray, " images"]:
+    order = mix(np.random.default_rng([seed, epoch]), num_images)
     order.setflags(write=False)
     return order
 
 
-def _grouped(seed: int, aspects: Aspects, batch_size: int, epoch: int) -> Int64[np.ndarray, " images"]:
+def _grouped(
+    seed: int, aspects: Aspects, batch_size: int, mix: Mix, epoch: int
+) -> Int64[np.ndarray, " images"]:
     random, aspects_now = np.random.default_rng([seed, epoch]), aspects(epoch)
-    order = random.permutation(len(aspects_now))
+    order = mix(random, len(aspects_now))
     begun = -epoch * len(order) % batch_size  # images that complete the last micro-batch of the epoch before
     whole = (len(order) - begun) // batch_size * batch_size
     for first in range(begun, begun + whole, _WINDOW * batch_size):

@@ -37,6 +37,11 @@ class View(NamedTuple):
         fits = (by for by in _REDUCTIONS if right - left >= by * width and bottom - top >= by * height)
         return next(fits, 1)
 
+    def of_resized(self, down: float, across: float) -> "View":
+        """The view that shows the same of the image after its height and width are multiplied by these."""
+        left, top, right, bottom = self.part
+        return self._replace(part=(left * across, top * down, right * across, bottom * down))
+
 
 def training_view(settings: DataSettings, size: Size, random: np.random.Generator) -> View:
     """The view of an image of a size: mirrored, with some probability cut, and of a random size."""
@@ -72,6 +77,13 @@ def resized_size(height: int, width: int, short_side: int, max_size: int | None)
     if width < height:
         return int(short_side * height / width), short_side
     return short_side, int(short_side * width / height)
+
+
+def stored_size(size: Size, short_side: int | None) -> Size:
+    """(height, width) of the file of an image of a size where ``Catalog.short_side`` is ``short_side``."""
+    if short_side is None or min(size) <= short_side:
+        return size
+    return resized_size(*size, short_side, None)
 
 
 def _crop(

@@ -1,13 +1,13 @@
-"""How far a split of this size lets AP be known: basic bootstrap intervals over images.
+"""How far a split of this size lets AP be known: 95 % intervals by resampling its images.
 
-A resample draws as many images as there are, with replacement. Its AP is COCO's of a dataset that has
-every image as often as it was drawn (where scores tie within an image, in one of the orders possible), so it
-needs no evaluation of its own: every detection and object counts as often as its image.
+A resample is a random half of the images (Shao and Wu 1989, "A general theory for jackknife variance
+estimation"). Given the whole, the variance of a mean over a half is that of a mean over the whole, and the
+bias of AP, which is too high where objects are few, grows in a half. So AP lies from the truth about as
+halves lie from AP. The intervals are a little narrow: on simulated detections they held the truth in 89 to
+93 % of samples (docs/results.md), nearer to 95 % than resampling with replacement where classes have few
+objects.
 
-The interval is the basic one (Davison and Hinkley 1997, section 5.2): AP lies from the truth as resamples lie
-from AP. AP of few objects is too high on average, and that of resamples more so; a percentile interval would
-have that twice. The basic one removes only a part of it, so the truth lies below the interval more often than
-once in 40 times where classes have few objects.
+A resample needs no evaluation of its own: every detection and object counts as often as its image is drawn.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def interval(judged: Judged, *, iou: float | None = None, resamples: int = 1000,
     value, values = _value_and_resampled(judged, iou, resamples, seed)
     if np.isnan(value):
         return Interval(-1.0, -1.0, -1.0, resamples)
-    low, high = np.clip(_basic(value, values), 0.0, 1.0).tolist()
+    low, high = np.clip(_limits(values), 0.0, 1.0).tolist()
     return Interval(value, low, high, resamples)
 
 
@@ -63,9 +63,8 @@ def paired_difference(
     if np.isnan(value):
         return Difference(-1.0, -1.0, -1.0, -1.0, resamples)
     differences = values - others
-    low, high = _basic(value - other, differences).tolist()
-    known = differences[~np.isnan(differences)]
-    return Difference(value - other, low, high, float((known > 0).mean()), resamples)
+    low, high = _limits(differences)
+    return Difference(value - other, low, high, float((differences > 0).mean()), resamples)
 
 
 def average_precisions(
@@ -94,19 +93,30 @@ _AT_ONCE = 50
 def _value_and_resampled(
     judged: Judged, iou: float | None, resamples: int, seed: int
 ) -> tuple[float, Float64[np.ndarray, " R"]]:
+    """AP, and what the truth may be for all that resamples tell."""
     rng = np.random.default_rng(seed)
     images = len(judged.catalog)
-    value = average_precisions(judged, np.ones((images, 1), np.int32), iou)
-    parts = []
-    for start in range(0, resamples, _AT_ONCE):
-        number = min(_AT_ONCE, resamples - start)
-        draws = rng.multinomial(images, np.full(images, 1 / images), size=number)
-        parts.append(average_precisions(judged, np.ascontiguousarray(draws.T, np.int32), iou))
-    return float(value[0]), np.concatenate(parts)
+    half = images // 2
+    value = float(average_precisions(judged, np.ones((images, 1), np.int32), iou)[0])
+    halves = np.concatenate(
+        [
+            average_precisions(judged, _halves(rng, images, min(_AT_ONCE, resamples - start)), iou)
+            for start in range(0, resamples, _AT_ONCE)
+        ]
+    )
+    spread = np.sqrt(half / max(images - half, 1))  # 1 but where a half is not exactly that
+    return value, value - spread * (halves - value)
 
 
-def _basic(value: float, values: Float64[np.ndarray, " R"]) -> Float64[np.ndarray, "2"]:
-    return 2 * value - np.nanpercentile(values, [97.5, 2.5])
+def _halves(rng: np.random.Generator, images: int, number: int) -> Int32[np.ndarray, "images R"]:
+    ranks = rng.random((images, number)).argsort(axis=0)
+    return np.ascontiguousarray(ranks < images // 2, np.int32)
+
+
+def _limits(values: Float64[np.ndarray, " R"]) -> list[float]:
+    """The middle 95 % of what is known; anything where no resample has an object."""
+    known = values[~np.isnan(values)]
+    return np.percentile(known, [2.5, 97.5]).tolist() if len(known) else [-1.0, 1.0]
 
 
 def _require_same(first: Judged, second: Judged) -> None:

@@ -25,6 +25,8 @@ class DataSettings(Section):
     """Processes that load images; 0 loads them in the training process."""
     group_by_aspect: bool = False
     """Whether images shown at nearly one aspect ratio share a training batch, which then is padded less."""
+    shards_at_once: Annotated[int, Field(ge=0)] = 8
+    """How many shards, of a dataset in shards, are mixed at a time; 0 mixes all, as if they were files."""
     reduced_decoding: bool = True
     """Whether training reads a JPEG at 1/2, 1/4 or 1/8 of its size where it needs no more pixels."""
     flip: Probability = 0.5

@@ -17,7 +17,7 @@ from detrkit.catalog import Catalog, require_same_categories
 from detrkit.data.check.examine import quick_check
 from detrkit.data.check.faults import CROWDS
 from detrkit.data.check.findings import blocks
-from detrkit.data.dataset import SplitDataset, require_images, require_objects
+from detrkit.data.dataset import SplitDataset, describe_enlarged, require_images, require_objects
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.data.loader import training_steps
 from detrkit.data.transforms import training_transform
@@ -87,6 +87,7 @@ class Run:
             steps=steps,
             workers=self.experiment.data.workers,
             group_by_aspect=self.experiment.data.group_by_aspect,
+            shards_at_once=self.experiment.data.shards_at_once,
         )
 
     def save(self) -> None:
@@ -237,7 +238,11 @@ def _assemble(
         average=average,
         state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
         length=plan(settings, len(train), images_per_step),
-        notes=_warnings(experiment, train, validation, detector.max_objects),
+        notes=[
+            *_warnings(experiment, train, validation, detector.max_objects),
+            *describe_enlarged(train, "data.short_sides", max(experiment.data.short_sides)),
+            *describe_enlarged(validation, "data.eval_short_side", experiment.data.eval_short_side),
+        ],
         origins=origins,
     )
 

@@ -1,11 +1,13 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from detrkit.catalog import Catalog, Category
 from detrkit.data.shapes import ShapesSettings, write_shapes
 
 Content = dict[str, list[dict[str, Any]]]
@@ -61,3 +63,30 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shapes") / "shapes"
     write_shapes(root, ShapesSettings(train_images=40, val_images=10))
     return root
+
+
+@pytest.fixture(scope="session")
+def catalog_of() -> Callable[[Sequence[Sequence[int]], int], Catalog]:
+    """``catalog_of(labels, classes)`` has an image for each list of labels, and no files."""
+
+    def catalog_of(labels: Sequence[Sequence[int]], classes: int) -> Catalog:
+        """One image for each list of labels."""
+        counts = [len(one) for one in labels]
+        total = sum(counts)
+        return Catalog(
+            source=Path("some.json"),
+            folder=Path("some"),
+            categories=tuple(Category(label, f"class {label}") for label in range(classes)),
+            image_ids=np.arange(len(labels)),
+            file_names=np.array([f"{number}.png" for number in range(len(labels))]),
+            widths=np.full(len(labels), 9),
+            heights=np.full(len(labels), 9),
+            offsets=np.cumsum([0, *counts]),
+            annotation_ids=np.arange(total),
+            boxes=np.tile([0.0, 0.0, 3.0, 3.0], (total, 1)),
+            labels=np.array([label for one in labels for label in one], np.int64),
+            areas=np.full(total, 9.0),
+            crowds=np.zeros(total, np.bool_),
+        )
+
+    return catalog_of

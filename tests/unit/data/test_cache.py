@@ -18,7 +18,8 @@ from detrkit.catalog import Catalog
 from detrkit.data.formats.coco import read_coco
 from detrkit.errors import DetrkitError
 
-COLUMNS = [field.name for field in fields(Catalog) if field.name not in ("source", "folder", "categories")]
+NO_COLUMNS = ("source", "folder", "categories", "short_side", "shards")
+COLUMNS = [field.name for field in fields(Catalog) if field.name not in NO_COLUMNS]
 IMAGES, ANNOTATIONS = 2_000, 15_000
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-import detrkit.data.convert
+import detrkit.data.write
 from detrkit.catalog import Catalog
 from detrkit.cli.data import app
 from detrkit.data.convert import convert
@@ -457,7 +457,7 @@ def test_a_conversion_that_fails_leaves_nothing(
         seen.append(len(list(root.rglob("*.png"))))
         raise fault
 
-    monkeypatch.setattr(detrkit.data.convert, "_write", fail)
+    monkeypatch.setattr(detrkit.data.write, "_write", fail)
     with pytest.raises(DetrkitError if isinstance(fault, OSError) else KeyboardInterrupt):
         convert(tmp_path / "coco", tmp_path / "target", layout)
     assert seen == [2]

@@ -62,3 +62,19 @@ def test_settings_that_are_wrong(tmp_path: Path, setting: str, words: str) -> No
     with pytest.raises(DetrkitError, match=words):
         run("shapes", str(tmp_path / "shapes"), "--set", setting)
     assert not (tmp_path / "shapes").exists()
+
+
+def test_shards(tmp_path: Path, shapes: Path) -> None:
+    command = ("shards", str(shapes), str(tmp_path / "packed"), "--images-per-shard", "4", "--splits", "val")
+    assert run(*command).startswith("val: 10 images in 3 shards, ")
+    assert ", there already\n" in run(*command)
+    (tmp_path / "packed/val/val-000001.tar").unlink()
+    assert ", 1 of them written\n" in run(*command)
+    assert "val: 10 images in 1 shard, " in run("shards", str(shapes), str(tmp_path / "whole"))
+
+
+def test_shards_of_a_size(tmp_path: Path, shapes: Path) -> None:
+    run("shards", str(shapes), str(tmp_path / "packed"), "--size-mb", "0.1", "--splits", "val")
+    sizes = [file.stat().st_size for file in (tmp_path / "packed/val").glob("*.tar")]
+    assert len(sizes) > 1
+    assert max(sizes) <= 100_000

@@ -5,18 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detrkit.data.order import Key, Order, grouped, shuffled, step_keys
+from detrkit.data.order import Key, Order, grouped, mix_all, mix_shards, shuffled, step_keys
 
 seeds = st.integers(0, 2**40)
 few = st.integers(1, 4)
-kinds = st.sampled_from(["shuffled", "grouped"])
+KINDS = ["shuffled", "grouped", "shuffled shards", "grouped shards"]
+kinds = st.sampled_from(KINDS)
 
 
 def order_of(kind: str, seed: int, num_images: int, batch_size: int) -> Order:
-    if kind == "shuffled":
-        return shuffled(seed, num_images)
+    """In shards, there are two images in each, and those of two shards are mixed."""
+    mix = mix_shards(np.arange(num_images) // 2, 2) if kind.endswith("shards") else mix_all
+    if kind.startswith("shuffled"):
+        return shuffled(seed, num_images, mix)
     aspects = np.random.default_rng(num_images).choice([0.5, 0.75, 4 / 3, 1.5], num_images)
-    return grouped(seed, lambda _: aspects, batch_size)
+    return grouped(seed, lambda _: aspects, batch_size, mix)
 
 
 def flat(lists: list[list[Key]]) -> list[Key]:
@@ -33,13 +36,13 @@ def test_an_epoch_is_a_permutation(
     np.testing.assert_array_equal(order, order_of(kind, seed, num_images, batch_size)(epoch))
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_epochs_and_seeds_differ(kind: str) -> None:
     orders = {tuple(order_of(kind, seed, 100, 4)(epoch).tolist()) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_place_is_equally_likely(kind: str) -> None:
     order = order_of(kind, 7, 8, 2)
     places = np.array([order(epoch) for epoch in range(4000)])
@@ -47,7 +50,7 @@ def test_every_place_is_equally_likely(kind: str) -> None:
     assert np.abs(counts - 500).max() < 6 * np.sqrt(500)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "grouped"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_order_is_shared_and_cannot_be_changed(kind: str) -> None:
     order = order_of(kind, 0, 5, 2)
     assert order(3) is order(3)
@@ -120,3 +123,29 @@ def test_neighbours_in_a_batch_change_from_epoch_to_epoch() -> None:
     order = grouped(0, lambda _: aspects, 4)
     batches = [{frozenset(batch) for batch in order(epoch).reshape(-1, 4).tolist()} for epoch in range(2)]
     assert len(batches[0] & batches[1]) < 5
+
+
+def test_images_of_a_shard_stay_together_and_of_so_many_shards_mix() -> None:
+    shard = np.random.default_rng(0).permutation(
+        np.repeat(np.arange(10), [30, 1, 25, 30, 30, 30, 17, 30, 30, 5])
+    )
+    random = np.random.default_rng(1)
+    for at_once, most in ((1, 1), (3, 3), (4, 4), (9, 5)):  # of 10 shards, 9 at once are two times 5
+        came = shard[mix_shards(shard, at_once)(random, len(shard))].tolist()
+        spans = {one: range(came.index(one), len(came) - came[::-1].index(one)) for one in range(10)}
+        assert max(sum(place in span for span in spans.values()) for place in range(len(came))) == most
+
+
+@pytest.mark.parametrize("at_once", [0, 3, 4])
+def test_few_shards_are_mixed_as_files_are(at_once: int) -> None:
+    mix = mix_shards(np.array([0, 2, 1, 0, 1]), at_once)
+    np.testing.assert_array_equal(shuffled(5, 5, mix)(2), shuffled(5, 5)(2))
+
+
+def test_shards_meet_others_in_every_epoch() -> None:
+    order = shuffled(0, 64, mix_shards(np.arange(64) // 2, 4))
+    groups = [
+        {frozenset(group) for group in (order(epoch) // 2).reshape(-1, 8).tolist()} for epoch in range(2)
+    ]
+    assert all(len(group) == 4 for group in groups[0] | groups[1])
+    assert len(groups[0] & groups[1]) == 0

@@ -51,7 +51,7 @@ def test_the_figures_of_the_weights_stand_beside_those_of_their_average(
     tell(JsonLines(tmp_path), events.started(), events.validated(1, raw=True))
     (line,) = lines(tmp_path)
     assert (line["metrics"]["AP"], line["raw"]["AP"], line["raw"]["ARl"]) == (0.01, 0.005, 0.06)
-    assert line["raw"]["per_class"] == {"кошка": {"AP": 0.1, "AP50": 0.2, "objects": 3}}
+    assert line["raw"]["per_class"] == line["metrics"]["per_class"]
     assert (line["seconds"], line["raw_seconds"]) == (1.5, 0.5)
 
 

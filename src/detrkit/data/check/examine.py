@@ -19,6 +19,8 @@ from detrkit.data.check.pictures import Picture, check_pictures, contents, look_
 from detrkit.data.check.splits import Contents, check_classes, check_leaks
 from detrkit.data.formats.coco import annotations_file
 from detrkit.data.formats.recognise import read_split, recognise, refusals, splits
+from detrkit.data.formats.resized import require_originals
+from detrkit.data.formats.shards import read_index
 from detrkit.errors import DetrkitError
 
 Depth = Literal["annotations", "headers", "pixels"]
@@ -41,9 +43,13 @@ def examine(root: Path, *, depth: Depth = "headers", queries: int = 100) -> Exam
     """All that is wrong with a dataset, as far as ``depth`` looks, for a detector of so many queries.
 
     Raises:
-        DetrkitError: The folder has no layout that is known.
+        DetrkitError: The folder has no layout that is known, is a copy with smaller images, or has its images
+            in shards where they are to be looked at.
     """
+    require_originals(root)
     listings, findings = _read(root)
+    if depth != "annotations":
+        _require_files(listings)
     for listing in listings:
         findings += check_annotations(listing, queries)
     findings += check_classes(listings)
@@ -91,6 +97,16 @@ def count_images(listings: Sequence[Listing]) -> tuple[int, int]:
                 images += 1
                 objects += int(per_image[row])
     return images, objects
+
+
+def _require_files(listings: Sequence[Listing]) -> None:
+    for listing in listings:
+        index = read_index(listing.folder)
+        if index is not None:
+            raise DetrkitError(
+                f"the images of {listing.source} are in shards, but files are expected to be looked at: "
+                f"check {index.origin.source}, from which they were made, or add --no-images."
+            )
 
 
 def _read(root: Path) -> tuple[list[Listing], list[Finding]]:

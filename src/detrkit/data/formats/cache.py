@@ -32,7 +32,8 @@ FORMAT = 1
 WORTHWHILE = 4 * 2**20
 """Bytes. Smaller annotations are parsed in some hundredths of a second, and never reach the cache."""
 
-_COLUMNS = [field.name for field in fields(Catalog) if field.name not in ("source", "folder", "categories")]
+_NO_COLUMNS = ("source", "folder", "categories", "short_side", "shards")
+_COLUMNS = [field.name for field in fields(Catalog) if field.name not in _NO_COLUMNS]
 
 
 def cached(annotations: Path, folder: Path, read: Callable[[Path, Path], Catalog]) -> Catalog:
@@ -92,7 +93,7 @@ def _load(file: Path, stamp: bytes, annotations: Path, folder: Path) -> Catalog 
         return None
     categories = msgspec.json.decode(blocks.readline(), type=tuple[Category, ...])
     columns = {name: np.load(blocks, allow_pickle=False) for name in _COLUMNS}
-    return Catalog(source=annotations, folder=folder, categories=categories, **columns)
+    return Catalog(source=annotations, folder=folder, categories=categories, short_side=None, **columns)
 
 
 def _store(file: Path, stamp: bytes, catalog: Catalog) -> None:

@@ -8,10 +8,11 @@ its id, since further on nothing would notice.
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -19,6 +20,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
+from detrkit.data.formats.resized import read_resized
+from detrkit.data.formats.shards import find_shards
 from detrkit.errors import DetrkitError
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -64,8 +67,10 @@ def coco_splits(root: Path) -> list[str]:
 
 
 def read_coco_split(root: Path, split: str) -> Catalog:
-    """The catalog of one split of a folder in this layout."""
-    return read_coco(annotations_file(root, split), root / split)
+    """The catalog of one split of a folder in this layout. Images may be smaller copies, or in shards."""
+    catalog = find_shards(read_coco(annotations_file(root, split), root / split))
+    resized = read_resized(root)
+    return catalog if resized is None else replace(catalog, short_side=resized.short_side)
 
 
 def read_coco(annotations: Path, folder: Path) -> Catalog:
@@ -86,6 +91,12 @@ def read_coco(annotations: Path, folder: Path) -> Catalog:
 
 def write_coco(catalog: Catalog, annotations: Path) -> None:
     """Write a COCO json that ``read_coco`` reads back to the same columns."""
+    annotations.parent.mkdir(parents=True, exist_ok=True)
+    annotations.write_bytes(encode_coco(catalog))
+
+
+def encode_coco(catalog: Catalog) -> bytes:
+    """The COCO json of a catalog."""
     images = zip(
         catalog.image_ids.tolist(),
         catalog.file_names.tolist(),
@@ -108,8 +119,7 @@ def write_coco(catalog: Catalog, annotations: Path) -> None:
         annotations=[_Annotation(*row) for row in rows],
         categories=[_Category(category.id, category.name) for category in catalog.categories],
     )
-    annotations.parent.mkdir(parents=True, exist_ok=True)
-    annotations.write_bytes(msgspec.json.encode(content))
+    return msgspec.json.encode(content)
 
 
 def _parse(annotations: Path, folder: Path) -> Catalog:
@@ -124,6 +134,7 @@ def _parse(annotations: Path, folder: Path) -> Catalog:
         file_names=_file_names(content.images, annotations),
         widths=_sides(content.images, "width", annotations),
         heights=_sides(content.images, "height", annotations),
+        short_side=None,
         **_annotation_columns(content.annotations, image_ids, categories, annotations),
     )
 
@@ -207,7 +218,7 @@ def _annotation_columns(
     image_ids: Int64[np.ndarray, " images"],
     categories: tuple[Category, ...],
     source: Path,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     ids = _annotation_ids(given, source)
     boxes, areas = _boxes_and_areas(given, ids, source)
     labels = _labels(given, ids, categories, source)

@@ -18,9 +18,8 @@ from detrkit.boxes import cxcywh_to_xyxy
 from detrkit.catalog import Catalog
 from detrkit.data.collate import MEAN, STD, collate, to_network
 from detrkit.data.dataset import SplitDataset
-from detrkit.data.images import read_image
 from detrkit.data.order import Key
-from detrkit.data.transforms import training_transform
+from detrkit.data.transforms import training_transform, unchanged
 from detrkit.data.views import View
 from detrkit.settings.data import DataSettings
 
@@ -57,13 +56,14 @@ def previews(
     # A label is handed through unchanged. In its place an object's row tells which one it is.
     traced = replace(catalog, labels=np.arange(len(catalog.labels)))
     dataset = SplitDataset(traced, training_transform(settings), seed)
+    stored = SplitDataset(catalog, unchanged)
     for index in indices:
         keys = [(epoch, index) for epoch in range(num_epochs)]
         batches = (
             keys[first : first + settings.batch_size] for first in range(0, num_epochs, settings.batch_size)
         )
         epochs = [given for batch in batches for given in _given(dataset, batch)]
-        yield Preview(index, read_image(catalog.path(index), catalog.size(index)), epochs)
+        yield Preview(index, stored[0, index].image.as_subclass(Tensor), epochs)
 
 
 def _given(dataset: SplitDataset, keys: list[Key]) -> list[Given]:

@@ -1,0 +1,1 @@
+"""Datasets whose images are in tar files: which image comes where, and how they are written and read."""
