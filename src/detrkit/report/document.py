@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from detrkit.report.calibration import calibration_section
 from detrkit.report.classes import class_comparison, class_table
-from detrkit.report.content import Document, Section
+from detrkit.report.content import Document, Missing, Section
 from detrkit.report.differences import between, from_recipe
 from detrkit.report.fit import fit_section
 from detrkit.report.mistakes import compared_errors, mistakes_section
@@ -14,8 +14,16 @@ from detrkit.report.record import Record
 from detrkit.report.training import training_section
 from detrkit.report.validation import validation_section
 
+PICTURED = {"images": "Worst and best images", "attention": "Attention", "queries": "Queries"}
+"""The titles of the sections that need a run's images and its model."""
 
-def report_of(record: Record, pictured: Sequence[Section] = ()) -> Document:
+
+def without_pictures(why: str) -> list[Section]:
+    """These sections, where nothing of them is to be had."""
+    return [Section(name, title, [Missing(why)]) for name, title in PICTURED.items()]
+
+
+def report_of(record: Record, pictured: Sequence[Section]) -> Document:
     """All about one run; ``pictured`` are the sections that need its images and its model."""
     sections = [
         overview(record),

@@ -28,6 +28,7 @@ from detrkit.report.content import (
     Section,
     Text,
 )
+from detrkit.report.document import PICTURED, without_pictures
 from detrkit.report.drawing import drawn
 from detrkit.report.evidence import Evidence
 from detrkit.report.pictures import attention_pictures, encoder_attention_pictures, truth_and_found
@@ -42,19 +43,17 @@ _COUNTED = 50
 _WIDTH, _QUALITY = 900, 80
 """Of the pictures in the page: pixels at most, and JPEG's quality."""
 
-TITLES = {"images": "Worst and best images", "attention": "Attention", "queries": "Queries"}
-
 
 def pictured_sections(evidence: Evidence) -> list[Section]:
     """The three sections, each with its pictures or why there are none."""
     judged = evidence.judged
     if judged is None:
-        return without_images(f"The detections could not be looked at: {evidence.why}")
+        return without_pictures(f"The detections could not be looked at: {evidence.why}")
     try:
         shown = worst_and_best(judged, SHOWN)
         images = _images(judged, shown)
     except (DetrkitError, OSError) as error:
-        return without_images(f"The images cannot be shown: {error}")
+        return without_pictures(f"The images cannot be shown: {error}")
     model = evidence.record.folder / "model.safetensors"
     try:
         detector = load(model)
@@ -69,13 +68,8 @@ def pictured_sections(evidence: Evidence) -> list[Section]:
     ]
 
 
-def without_images(why: str) -> list[Section]:
-    """The three sections, where nothing of them is to be had."""
-    return [_section(name, [Missing(why)]) for name in TITLES]
-
-
 def _section(name: str, blocks: Sequence[Block]) -> Section:
-    return Section(name, TITLES[name], blocks)
+    return Section(name, PICTURED[name], blocks)
 
 
 def _images(judged: Judged, shown: WorstAndBest) -> list[Block]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detrkit.report.comparison import differences_section
 from detrkit.report.content import Document, Section
-from detrkit.report.document import report_of, report_of_several
+from detrkit.report.document import report_of, report_of_several, without_pictures
 from detrkit.report.evidence import Evidence, gather
 from detrkit.report.page import to_html
 from detrkit.report.record import read_run, told_apart
@@ -24,7 +24,10 @@ def make_report(folders: Sequence[Path], data: Path | None = None, *, images: bo
     if len(found) > 1:
         return report_of_several([one.record for one in found], differences_section(found))
     (evidence,) = found
-    return report_of(evidence.record, _pictured(evidence) if images else [])
+    return report_of(evidence.record, _pictured(evidence) if images else without_pictures(_LEFT_OUT))
+
+
+_LEFT_OUT = "This page was made without opening an image: the command detrkit report RUN makes it with them."
 
 
 def _pictured(evidence: Evidence) -> list[Section]:
