@@ -76,7 +76,9 @@ def side_by_side(records: Sequence[Record]) -> Section:
 def _state(record: Record) -> str:
     best = best_validation(record)
     if best is None:
-        return "No validation yet." if record.metrics is None else f"AP {record.metrics['AP']:.3f}."
+        return (
+            "No validation yet." if record.metrics is None else f"AP {_fraction(record.metrics.get('AP'))}."
+        )
     return f"Best AP {best['metrics']['AP']:.3f} after {best['epoch']:.1f} epochs."
 
 

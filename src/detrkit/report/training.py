@@ -151,9 +151,9 @@ def _of_runs(
 
 
 def _line(record: Record, label: str, value: Callable[[Step], float | None]) -> Line:
-    """The values that the log has; a curve runs on where some steps have none."""
+    """The finite values that the log has; a curve runs on where some steps have none."""
     epochs, values = _column(record, lambda step: step["epoch"]), _column(record, value)
-    known = ~np.isnan(values)
+    known = np.isfinite(values)
     return Line(label, epochs[known], values[known])
 
 

@@ -78,6 +78,18 @@ def test_a_run_that_failed_before_its_first_step_still_has_a_page(
     to_html(document)
 
 
+def test_a_run_that_diverged_has_its_curves_as_far_as_they_are_numbers(
+    write_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path, epochs=1, finished=False)
+    text = (run / "log.jsonl").read_text()
+    text = text.replace('"loss": 2.0', '"loss": NaN').replace('"loss": 10.0', '"loss": Infinity')
+    (run / "log.jsonl").write_text(text)
+    document = make_report([run], images=False)
+    (loss,) = re.findall(r'aria-label="(Loss over epochs: [^"]*)"', to_html(document))
+    assert loss == "Loss over epochs: Loss goes from 20 to 2.22, lowest 2.22, highest 20."
+
+
 def test_one_epoch_is_a_point_and_not_an_empty_chart(write_run: Callable[..., Path], tmp_path: Path) -> None:
     document = make_report([write_run(tmp_path, epochs=1)], images=False)
     charts = [
