@@ -8,8 +8,10 @@ from typer.core import TyperGroup
 
 from detrkit import __version__
 from detrkit.cli import data, weights
+from detrkit.cli.compare import compare
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
+from detrkit.cli.report import report
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.errors import DetrkitError
@@ -32,6 +34,8 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 app.command(epilog=EPILOG)(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(report)
+app.command()(compare)
 app.command()(study)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

@@ -65,6 +65,7 @@ def train(
 
     from detrkit.monitoring.progress import ProgressBar
     from detrkit.monitoring.recorded import fit
+    from detrkit.report.live import LivePage
     from detrkit.training.events import Interrupted
 
     out = out or Path("runs") / Path(recipe).stem
@@ -72,7 +73,7 @@ def train(
         output_folder(out)
     progress = ProgressBar()
     try:
-        for event in fit(experiment, data, out, resume, init, [progress], recipe):
+        for event in fit(experiment, data, out, resume, init, [progress, LivePage(out)], recipe):
             if isinstance(event, Interrupted):
                 raise typer.Exit(130)
     finally:

@@ -1,1 +1,1 @@
-"""One page that tells what came out of a run."""
+"""One page about a run, or about several: what happened, how good it got, and where it fails."""

@@ -64,8 +64,8 @@ class Canvas:
         width = round(_FONT.getlength(text)) + 2 * _SPACE
         for y in (top - _HEIGHT, bottom + 1, top, bottom - _HEIGHT, top - 2 * _HEIGHT, bottom + _HEIGHT):
             for x in (left, right - width):
-                at_x = max(0.0, min(x, self.picture.width - width))
-                at_y = max(0.0, min(y, self.picture.height - _HEIGHT))
+                at_x = max(0.0, float(min(x, self.picture.width - width)))
+                at_y = max(0.0, float(min(y, self.picture.height - _HEIGHT)))
                 area = (at_x, at_y, at_x + width, at_y + _HEIGHT)
                 if not any(_meet(area, other) for other in self._taken):
                     self._write(area, text, colour)
