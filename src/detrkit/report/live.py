@@ -47,7 +47,9 @@ class LivePage:
         match event:
             case Started():
                 self._begun = self._clock()
-            case (Validated() | Interrupted()) if self._spent + self._last <= SHARE * (self._clock() - self._begun):
+            case Validated() | Interrupted() if self._spent + self._last <= SHARE * (
+                self._clock() - self._begun
+            ):
                 self._rewrite()
             case Finished():
                 self._rewrite()
