@@ -1,4 +1,4 @@
-"""Whether one run is better than another, or only luckier: the difference in AP on the same images, resampled."""
+"""Whether one run is better than another, or luckier: the difference in AP on the same images, resampled."""
 
 from collections.abc import Sequence
 
