@@ -1,4 +1,4 @@
-"""Whether one run is better than another, or only luckier: the paired bootstrap of the difference in AP."""
+"""Whether one run is better than another, or luckier: the difference in AP on the same images, resampled."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _COLUMNS = [
 ]
 
 _MEANING = (
-    "Both runs are judged on the same images, drawn again and again with replacement. Where the interval "
+    "Both runs are judged on the same images, on random halves of them again and again. Where the interval "
     "does not hold 0, the difference is unlikely to be the luck of these images; that of seeds is not in it."
 )
 
@@ -40,7 +40,7 @@ def differences_section(runs: Sequence[Evidence]) -> Section:
                 Missing(f"{other[0]} cannot be compared with {judged[0][0]} image by image: {error}")
             )
     if rows:
-        blocks += [Text(_MEANING), Table("Paired bootstrap of the images", _COLUMNS, rows)]
+        blocks += [Text(_MEANING), Table("Difference on the same images", _COLUMNS, rows)]
     return Section("difference", "Is one better?", blocks)
 
 
@@ -55,4 +55,4 @@ def _verdict(found: Difference, first: str, other: str) -> str:
         return "there is no object to find"
     if found.low <= 0 <= found.high:
         return "no difference that these images can show"
-    return f"{other if found.value > 0 else first} is better on such images"
+    return f"{other if found.low > 0 else first} is better on such images"

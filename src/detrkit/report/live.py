@@ -23,8 +23,8 @@ class LivePage:
     """Rewrites ``RUN/report.html`` after each validation and at the end.
 
     It is left out where all pages, with the one at hand as long as the last, would take more than a 20th of
-    the time since the start; the page at the end is always written. A page that cannot be written stops no
-    run: the log says so.
+    the time since the start; the page of a run that is done is always written. A page that cannot be written
+    stops no run: the log says so.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class LivePage:
         match event:
             case Started():
                 self._begun = self._clock()
-            case Validated() if self._spent + self._last <= SHARE * (self._clock() - self._begun):
+            case Validated() | Interrupted() if self._spent + self._last <= SHARE * (
+                self._clock() - self._begun
+            ):
                 self._rewrite()
-            case Finished() | Interrupted():
+            case Finished():
                 self._rewrite()
             case _:
                 pass

@@ -110,7 +110,7 @@ def _interval(record: Record) -> str:
     found = (record.analysis or {}).get("bootstrap")
     if not found:
         return ""
-    return f"{found['low']:.3f} to {found['high']:.3f} (95 %, bootstrap of the images)"
+    return f"{found['low']:.3f} to {found['high']:.3f} (95 %, by resampling the images)"
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
