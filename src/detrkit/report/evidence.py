@@ -5,18 +5,24 @@ from typing import NamedTuple
 
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.errors import DetrkitError
-from detrkit.evaluation.analysis import analyse
+from detrkit.evaluation.analysis import Analysis, analyse, write
 from detrkit.evaluation.coco import read_results
 from detrkit.evaluation.judged import Judged, judge
 from detrkit.report.record import Record
 
 
 class Evidence(NamedTuple):
-    """A run with its detections analysed, and these as judged; where that is None, ``why`` says so."""
+    """A run with its detections as judged and their analysis; where these are None, ``why`` says so."""
 
     record: Record
     judged: Judged | None
+    analysis: Analysis | None
     why: str = ""
+
+    def keep(self) -> None:
+        """Leave the analysis beside the detections, for whoever has no data to judge them on."""
+        if self.judged is not None and self.analysis is not None:
+            write(self.record.results, self.judged, self.analysis)
 
 
 def gather(record: Record, data: Path | None = None) -> Evidence:
@@ -30,13 +36,14 @@ def gather(record: Record, data: Path | None = None) -> Evidence:
     except DetrkitError as error:
         why = record.why.get("analysis.json")
         reason = {"analysis.json": f"{why}, and {error}"} if why else {}
-        return Evidence(record._replace(why=record.why | reason), None, str(error))
+        return Evidence(record._replace(why=record.why | reason), None, None, str(error))
     analysis = analyse(judged)
     return Evidence(
         record._replace(
             metrics=judged.metrics.to_dict(), analysis=analysis.to_dict(), curves=analysis.curves._asdict()
         ),
         judged,
+        analysis,
     )
 
 

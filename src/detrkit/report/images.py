@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from detrkit.catalog import Catalog
-from detrkit.data.images import read_image
+from detrkit.data.dataset import SplitDataset
+from detrkit.data.transforms import unchanged
 from detrkit.detectors.detector import Detector
 from detrkit.detectors.detr import DetrDetector
 from detrkit.errors import DetrkitError
@@ -156,7 +157,7 @@ def _queries(detector: Detector, catalog: Catalog, sure: float) -> list[Block]:
 
 
 def _read(catalog: Catalog, index: int) -> UInt8[Tensor, "3 H W"]:
-    return read_image(catalog.path(index), catalog.size(index))
+    return SplitDataset(catalog, unchanged)[0, index].image.as_subclass(Tensor)
 
 
 def to_picture(name: str, image: Image.Image, alternative: str, caption: str) -> Picture:

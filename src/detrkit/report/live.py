@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from detrkit.report.write import write_live_page
+from detrkit.report.write import write_run_page
 from detrkit.training.events import Event, Finished, Interrupted, Started, Validated
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ FIRST = 3.0
 
 
 class LivePage:
-    """Rewrites ``RUN/report.html`` after each validation and at the end.
+    """Rewrites ``RUN/report.html`` after each validation, and at the end with pictures.
 
     It is left out where all pages, with the one at hand as long as the last, would take more than a 20th of
     the time since the start; the page of a run that is done is always written. A page that cannot be written
@@ -30,7 +30,7 @@ class LivePage:
     def __init__(
         self,
         folder: Path,
-        write: Callable[[Path], object] = write_live_page,
+        write: Callable[[Path, bool], object] = write_run_page,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.folder = folder
@@ -50,16 +50,16 @@ class LivePage:
             case Validated() | Interrupted() if self._spent + self._last <= SHARE * (
                 self._clock() - self._begun
             ):
-                self._rewrite()
+                self._rewrite(images=False)
             case Finished():
-                self._rewrite()
+                self._rewrite(images=True)
             case _:
                 pass
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, images: bool) -> None:
         start = self._clock()
         try:
-            self._write(self.folder)
+            self._write(self.folder, images)
         except Exception:
             logger.warning(
                 "%s could not be written; training goes on.", self.folder / "report.html", exc_info=True

@@ -23,7 +23,10 @@ def make_report(folders: Sequence[Path], data: Path | None = None, *, images: bo
     found = [gather(record, data) for record in told_apart([read_run(folder) for folder in folders])]
     if len(found) > 1:
         return report_of_several([one.record for one in found], differences_section(found))
-    (evidence,) = found
+    return _of_one(found[0], images)
+
+
+def _of_one(evidence: Evidence, images: bool) -> Document:
     return report_of(evidence.record, _pictured(evidence) if images else without_pictures(_LEFT_OUT))
 
 
@@ -36,9 +39,14 @@ def _pictured(evidence: Evidence) -> list[Section]:
     return pictured_sections(evidence)
 
 
-def write_live_page(folder: Path) -> None:
-    """Write ``report.html`` of the run so far into its folder, without what needs its images or its model."""
-    write_page(to_html(make_report([folder], images=False)), folder / "report.html")
+def write_run_page(folder: Path, images: bool) -> None:
+    """Write ``report.html`` of a run into its folder, and the analysis that it shows into ``evaluation/``.
+
+    Without ``images``, what needs these and the model is left out.
+    """
+    evidence = gather(read_run(folder))
+    evidence.keep()
+    write_page(to_html(_of_one(evidence, images)), folder / "report.html")
 
 
 def write_page(html: str, path: Path) -> None:

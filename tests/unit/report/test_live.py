@@ -5,7 +5,7 @@ import pytest
 
 from detrkit.evaluation.coco import Metrics
 from detrkit.report.live import FIRST, SHARE, LivePage
-from detrkit.report.write import write_live_page
+from detrkit.report.write import write_run_page
 from detrkit.training.events import Finished, Interrupted, Validated
 
 METRICS = Metrics(*(0.1 for _ in range(12)), per_class={})
@@ -18,12 +18,14 @@ class Clock:
         self.now = 0.0
         self.cost = cost
         self.pages: list[float] = []
+        self.pictured = False
 
     def __call__(self) -> float:
         return self.now
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, images: bool) -> None:
         self.pages.append(self.now)
+        self.pictured = images
         self.now += self.cost
 
 
@@ -61,10 +63,11 @@ def test_the_page_of_a_run_that_is_done_is_always_written(tmp_path: Path) -> Non
     assert clock.pages == []
     page(Finished(1, 0.1, 1, "", Path()))
     assert len(clock.pages) == 1
+    assert clock.pictured
 
 
 def test_a_page_that_fails_stops_no_run_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(folder: Path) -> None:
+    def fail(folder: Path, images: bool) -> None:
         raise ZeroDivisionError("a fault in the page")
 
     LivePage(tmp_path, fail)(Finished(1, 0.1, 1, "", tmp_path))
@@ -74,6 +77,6 @@ def test_a_page_that_fails_stops_no_run_and_is_said(tmp_path: Path, caplog: pyte
 
 def test_the_page_lies_in_the_run_folder(write_run: Callable[..., Path], tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    write_live_page(run)
+    write_run_page(run, images=False)
     assert "Report of run" in (run / "report.html").read_text()
     assert [path.name for path in run.glob(".*")] == []
