@@ -109,9 +109,10 @@ def drawn(name: str, draw: Callable[[], "Figure"]) -> str:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    import matplotlib as mpl
+    from matplotlib import style
 
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    # from matplotlib's own defaults, whatever the user or another library has set
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
         # The browser has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
