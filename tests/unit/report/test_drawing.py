@@ -2,13 +2,13 @@
 
 import matplotlib as mpl
 
-from detrkit.report.drawing import sheet
+from detrkit.report.drawing import LINES, sheet
 
 
 def test_a_style_that_was_set_elsewhere_changes_nothing() -> None:
     def svg() -> str:
         with sheet("bars") as opened:
-            opened.axes.bar([1, 2], [3, 4])
+            opened.axes.bar([1, 2], [3, 4], color=LINES[0])
         return opened.svg
 
     plain = svg()
