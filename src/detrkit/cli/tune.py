@@ -64,6 +64,7 @@ def tune(
     """
     from rich.console import Console
 
+    from detrkit.monitoring.header import without_passwords
     from detrkit.report.page import to_html
     from detrkit.report.tuning import tuning_document
     from detrkit.report.write import write_page
@@ -80,7 +81,7 @@ def tune(
         assignments=assignments or (),
         seed=seed,
         init=init,
-        command=_command(),
+        command=without_passwords(shlex.join(["detrkit", *sys.argv[1:]])),
     )
     folder = output_folder(out or Path("runs") / f"tune-{Path(recipe).stem}")
     results = find(request, folder, _teller(Console(stderr=True, highlight=False)), storage)
@@ -90,17 +91,6 @@ def tune(
     typer.echo(f"The best is trial {best.number}, with AP {best.ap:.3f} after {best.steps} steps.")
     typer.echo(f"Wrote {folder / 'report.html'}.")
     typer.echo(f"Train with its settings: detrkit train {folder / 'best.toml'} --data {data}")
-
-
-def _command() -> str:
-    """The command as it was given, but for the storage, which may have a password in it."""
-    words = ["detrkit", *sys.argv[1:]]
-    for place, word in enumerate(words):
-        if word.startswith("--storage="):
-            words[place] = "--storage=URL"
-        elif word == "--storage":
-            words[place + 1 : place + 2] = ["URL"]
-    return shlex.join(words)
 
 
 def _teller(console: "Console") -> "Listener":
@@ -130,7 +120,7 @@ def _teller(console: "Console") -> "Listener":
                 status.stop()
                 say(_became(event))
             case Waiting(others):
-                say(f"Waiting for {others} trials of other workers.")
+                say(f"Waiting for trials of other workers: {others}.")
             case Stepped():
                 status.update(f"step {event.step}, loss {event.loss:.3f}")
             case _:

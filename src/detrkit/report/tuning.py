@@ -1,14 +1,13 @@
 """The page of a study of settings: what was best, what mattered, and how it went."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detrkit.report.bars import bars
-from detrkit.report.chart import Axis, Line, line_chart
 from detrkit.report.content import (
-    Block,
     Column,
     Document,
     Drawing,
@@ -25,8 +24,11 @@ from detrkit.report.content import (
 from detrkit.report.drawing import LINES, MUTED, plain_ticks, sheet
 from detrkit.tuning.outcome import Outcome, best_of, told
 from detrkit.tuning.results import Results
-from detrkit.tuning.space import Search, Span, word_of, written
+from detrkit.tuning.space import Choice, Search, Span, word_of, written
 from detrkit.tuning.standing import FATES, Fate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MARKS: dict[Fate, tuple[str, str]] = {
     "ended": ("o", LINES[0]),
@@ -103,50 +105,66 @@ def _slices(results: Results) -> Section:
 def _slice(number: int, search: Search, judged: Sequence[Outcome]) -> Drawing:
     name = f"slice-{number}"
     shown = [one for one in judged if search.name in one.settings]
-    places = {word_of(value): place for place, value in enumerate(getattr(search, "values", ()))}
     with sheet(name) as drawn:
         axes = drawn.axes
-        for fate, (marker, colour) in _MARKS.items():
-            of_fate = [one for one in shown if one.fate == fate]
-            across = [one.settings[search.name] for one in of_fate]
-            if places:
-                across = [places[word_of(value)] for value in across]
-            axes.plot(across, [_height(one) for one in of_fate], marker, color=colour)
-        axes.set(xlabel=search.name, ylabel="AP")
-        axes.set_ylim(bottom=0)
-        if isinstance(search, Span) and search.log:
-            axes.set_xscale("log")
-            plain_ticks(axes.xaxis)
-        if places:
-            axes.set_xticks(list(places.values()), list(places))
+        axes.set_xlabel(search.name)
+        match search:
+            case Span(_, _, _, log, _):
+                _mark(axes, shown, lambda one: one.settings[search.name])
+                if log:
+                    axes.set_xscale("log")
+                    plain_ticks(axes.xaxis)
+            case Choice(_, values):
+                words = [word_of(value) for value in values]
+                _mark(axes, shown, lambda one: words.index(word_of(one.settings[search.name])))
+                axes.set_xticks(range(len(words)), words)
+                axes.set_xlim(-0.5, len(words) - 0.5)
     best = max(shown, key=_height)
     text = f"AP of {len(shown)} trials over {search.name}; the highest, {_height(best):.3f}, at "
     return Drawing(name, search.name, drawn.svg, f"{text}{word_of(best.settings[search.name])}.")
 
 
+def _mark(axes: "Axes", shown: Sequence[Outcome], across: Callable[[Outcome], float]) -> None:
+    """A mark for every trial at its AP, by its fate."""
+    for fate, (marker, colour) in _MARKS.items():
+        of_fate = [one for one in shown if one.fate == fate]
+        # a mark on the axis is not cut in half by it
+        places, heights = [across(one) for one in of_fate], [_height(one) for one in of_fate]
+        axes.plot(places, heights, marker, color=colour, clip_on=False)
+    axes.set_ylabel("AP")
+    axes.set_ylim(bottom=0)
+
+
 def _history(results: Results) -> Section:
-    ended = [one for one in results.outcomes if one.fate == "ended"]
-    judged = [one for one in results.outcomes if one.curve]
-    blocks: list[Block] = []
-    if ended:
-        numbers = np.array([one.number for one in ended], np.float64)
-        heights = np.array([_height(one) for one in ended], np.float64)
-        lines = [
-            Line("trial", numbers, heights),
-            Line("best so far", numbers, np.maximum.accumulate(heights)),
-        ]
-        chart = line_chart(
-            "history", "Trials that came to their end", lines, Axis("trial"), Axis("AP", low=0), markers=True
-        )
-        blocks.append(Drawings([chart, *([_curves(judged, best_of(ended))] if judged else [])]))
-    return Section("history", "How it went", blocks or [Missing("No trial has come to its end yet.")])
+    judged = [one for one in results.outcomes if one.fate in _MARKS]
+    best = best_of(judged)
+    if best is None:
+        return Section("history", "How it went", [Missing("No trial has come to its end yet.")])
+    drawings = [_best_so_far(judged), _curves([one for one in judged if one.curve], best)]
+    return Section("history", "How it went", [Drawings(drawings)])
 
 
-def _curves(judged: Sequence[Outcome], best: Outcome | None) -> Drawing:
+def _best_so_far(judged: Sequence[Outcome]) -> Drawing:
+    ended = [one for one in judged if one.fate == "ended"]
+    highest = np.maximum.accumulate([_height(one) for one in ended])
+    last = max(one.number for one in judged)
+    with sheet("history") as drawn:
+        numbers, heights = [*(one.number for one in ended), last], [*highest, highest[-1]]
+        drawn.axes.plot(numbers, heights, drawstyle="steps-post", color=LINES[0], alpha=0.6)
+        _mark(drawn.axes, judged, lambda one: one.number)
+        drawn.axes.set_xlabel("trial")
+    first, count = highest[0], len(ended)
+    text = (
+        f"Best AP of {count} trials that came to their end: {first:.3f} at first, {highest[-1]:.3f} at last."
+    )
+    return Drawing("history", "Best so far", drawn.svg, text)
+
+
+def _curves(judged: Sequence[Outcome], best: Outcome) -> Drawing:
     """The curve of every trial, the best one above all others."""
     with sheet("curves") as drawn:
         for one in judged:
-            is_best = best is not None and one.number == best.number
+            is_best = one.number == best.number
             style = {"color": LINES[0] if is_best else MUTED, "alpha": 1.0 if is_best else 0.45}
             heights = [max(point.AP, 0.0) for point in one.curve]
             drawn.axes.plot(
@@ -157,31 +175,35 @@ def _curves(judged: Sequence[Outcome], best: Outcome | None) -> Drawing:
     longest = max(one.steps for one in judged)
     stopped = sum(one.steps < longest for one in judged)
     text = f"AP over steps of {len(judged)} trials, of which {stopped} end before step {longest:,}."
-    return Drawing("curves", "Trials", drawn.svg, text, "The best trial stands out.")
+    return Drawing("curves", "The curves of trials", drawn.svg, text, "The best trial stands out.")
 
 
 def _table(results: Results) -> Section:
-    names = [search.name for search in results.request.searches]
+    searches = results.request.searches
     columns = [
         Column("Trial", "count"),
         Column("AP", "fraction", "at its last validation"),
         Column("Loss", "number", "the mean of its last steps"),
         Column("Steps", "count", "until its last validation"),
-        *(Column(name, "text") for name in names),
+        *(Column(search.name, "number" if isinstance(search, Span) else "text") for search in searches),
         Column("Fate"),
         Column("Reason"),
     ]
-    rows = [_row(one, names) for one in results.outcomes]
+    rows = [_row(one, searches) for one in results.outcomes]
     meanings = "; ".join(f"{fate}: {meaning}" for fate, meaning in FATES.items())
     return Section(
         "trials", "Trials", [Text(f"{meanings}."), Table("All trials", columns, rows, sortable=True)]
     )
 
 
-def _row(one: Outcome, names: Sequence[str]) -> list[Value]:
-    settings = [word_of(one.settings[name]) if name in one.settings else None for name in names]
+def _row(one: Outcome, searches: Sequence[Search]) -> list[Value]:
+    settings = [_cell(one.settings.get(search.name), search) for search in searches]
     loss = one.curve[-1].loss if one.curve else None
     return [one.number, one.ap, loss, one.steps, *settings, one.fate, one.reason]
+
+
+def _cell(value: Any, search: Search) -> Value:
+    return value if value is None or isinstance(search, Span) else word_of(value)
 
 
 def _height(one: Outcome) -> float:

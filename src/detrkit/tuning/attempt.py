@@ -34,7 +34,7 @@ class Attempt:
         self._curve.append((step, ap, loss))
         self._trial.set_user_attr(CURVE, self._curve)
         self._trial.report(self.value, step)
-        if step < self._plan.steps and self._trial.should_prune():
+        if step < self._plan.whole and self._trial.should_prune():
             raise TrialPruned
 
 

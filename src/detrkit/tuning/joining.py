@@ -122,7 +122,7 @@ def _wait_for_plan(study: Study, seconds: float = 30) -> Mapping[str, Any]:
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:
-    for key in before.keys() | now.keys():
+    for key in [*before, *now]:
         if before.get(key) != now.get(key):
             raise DetrkitError(
                 f"the study {name} was begun with {key} = {before.get(key)}, not {now.get(key)}: go on with "

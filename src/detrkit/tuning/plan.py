@@ -43,6 +43,11 @@ class Plan(NamedTuple):
         """Steps from one validation to the next."""
         return max(1, self.steps // PARTS)
 
+    @property
+    def whole(self) -> int:
+        """Steps from which on a trial is no longer ended, since what is left is less than a part."""
+        return min(self.steps, self.part * PARTS)
+
 
 def plan_of_recipe(steps: int, train_images: int) -> Plan:
     """Trials as long as the recipe's runs."""

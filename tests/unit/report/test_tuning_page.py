@@ -57,7 +57,7 @@ def test_the_page_has_what_was_best_what_mattered_and_how_it_went(results: Resul
     assert "0.432" in html
     assert "0.250" in html  # what the recipe's own settings came to
     assert "2 ended, 1 pruned, 1 failed, 1 lost, 1 running" in html
-    # a chart of importance, one for each search, the history and the curves
+    # charts of importance, one for each search, the history and the curves
     assert html.count("<svg") == 1 + 5 + 2
     assert "&lt;b&gt;.png" in html
     assert "<b>.png" not in html

@@ -74,12 +74,16 @@ def outcomes_in(url: str) -> list[Outcome]:
     return outcomes(study.get_trials(), read_searches(["optim.lr=1e-6:1e-1"]))
 
 
+@pytest.fixture(params=["postgresql", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    return request.getfixturevalue("postgres") if request.param == "postgresql" else sqlite_url(tmp_path)
+
+
 @pytest.mark.slow
-def test_two_workers_on_postgresql_share_a_study_and_survive_one_that_is_killed(
-    postgres: str, tmp_path: Path
-) -> None:
+def test_two_workers_share_a_study_and_survive_one_that_is_killed(url: str, tmp_path: Path) -> None:
     killed_log, other_log = tmp_path / "killed", tmp_path / "other"
-    killed, other = start(postgres, 24, killed_log), start(postgres, 24, other_log)
+    killed, other = start(url, 24, killed_log), start(url, 24, other_log)
     try:
         end = time.monotonic() + 60
         while len(begun(killed_log)) < 4 or len(begun(other_log)) < 4:
@@ -94,7 +98,7 @@ def test_two_workers_on_postgresql_share_a_study_and_survive_one_that_is_killed(
         other.kill()
     assert lines(other_log)[-1] == "done"
     assert set(begun(killed_log)).isdisjoint(begun(other_log))
-    found = outcomes_in(postgres)
+    found = outcomes_in(url)
     assert sorted(begun(killed_log) + begun(other_log)) == [one.number for one in found]
     assert sum(one.fate in ("ended", "pruned") for one in found) == 24
     assert {one.number for one in found if one.fate == "lost"} <= {number}

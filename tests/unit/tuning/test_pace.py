@@ -20,7 +20,7 @@ def events(experiment: Experiment, folder: Path) -> Generator[Event]:
     for step in range(1, steps + 1):
         seconds = 9.0 if step < 4 or step == 7 else 0.5
         yield Stepped(step, 0.0, 1.0, {}, 1.0, {}, None, {"rest": 1e-3}, 16, seconds, 0.0, 0)
-    metrics = Metrics(*[0.0] * len(Metrics._fields))
+    metrics = Metrics(*[0.0] * 12, per_class={})
     yield Validated(steps, 0.1, metrics, True, seconds=2.5)
     yield Finished(steps, 0.0, steps, "every step is done", folder)
 

@@ -78,6 +78,15 @@ def test_bad_trials_are_ended_early_and_those_that_are_not_are_better(work: Make
     assert at_first[0] < at_first[1]
 
 
+def test_a_trial_that_has_come_to_its_last_ninth_is_not_ended(work: MakeWork) -> None:
+    def slow(attempt: Attempt) -> None:
+        for step in (22, 44, 66, 88, 110, 132, 154, 176, 198, 200):
+            attempt.report(step, quality(attempt.settings) * step / 200, 1.0)
+
+    found = carried_out(work(40, slow, plan=Plan(steps=200, total=None, train_images=100)))
+    assert {one.steps for one in found} == {22, 66, 200}
+
+
 def test_while_nothing_is_found_the_loss_says_which_trials_go_on(work: MakeWork) -> None:
     def blind(attempt: Attempt) -> None:
         for part in range(1, 10):
