@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from optuna.exceptions import StorageInternalError
 from typer.testing import CliRunner
 
 from detrkit.cli.main import app
@@ -112,6 +113,20 @@ def test_another_study_in_the_same_folder_is_refused(
     refused = tuned(recipe, data, finished[0], "--set", "data.batch_size=1")
     assert refused.exit_code == 2
     assert "data.batch_size = 2, not 1" in refused.stderr.replace("\n", " ")
+
+
+def test_a_storage_that_goes_away_is_one_sentence(
+    finished: tuple[Path, Result], recipe: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise StorageInternalError("An exception is raised during the commit.") from OSError(
+            "no route to host"
+        )
+
+    monkeypatch.setattr("detrkit.tuning.tune.run_study", gone)
+    refused = tuned(recipe, data, finished[0], "--trials", 7)
+    assert refused.exit_code == 2
+    assert "the study's storage failed (no route to host)" in refused.stderr
 
 
 def test_a_budget_becomes_the_steps_of_trials(recipe: Path, data: Path, tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> RD
         ) from None
     except (ArgumentError, ValueError) as error:
         raise DetrkitError(
-            f"--storage {shown(url)} is not a database's URL ({_first_line(error)}): write it as "
+            f"--storage {shown(url)} is not a database's URL ({first_line(error)}): write it as "
             "postgresql://USER:PASSWORD@HOST/DATABASE."
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         raise DetrkitError(
-            f"--storage {shown(url)} cannot be used: {_first_line(error.__cause__ or error)}."
+            f"--storage {shown(url)} cannot be used: {first_line(error.__cause__ or error)}."
         ) from None
 
 
@@ -108,6 +108,11 @@ def shown(url: str) -> str:
         return "URL"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the rest of what a database tells."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
 def _wait_for_plan(study: Study, seconds: float = 30) -> Mapping[str, Any]:
     """What stands beside the study, which its first worker writes right after it."""
     end = time.monotonic() + seconds
@@ -128,7 +133,3 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) 
                 f"the study {name} was begun with {key} = {before.get(key)}, not {now.get(key)}: go on with "
                 "what it has, or choose another --out."
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

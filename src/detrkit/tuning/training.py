@@ -1,9 +1,12 @@
 """The objective of a study: a training in a folder of its own, told to the study at each validation."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+
+import torch
 
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Stepped, Validated
@@ -25,6 +28,7 @@ def training_objective(
     """
 
     def carry_out(attempt: Attempt) -> None:
+        _free_memory()
         folder = folder_of(out, attempt.number)
         # what is there is of a study that had this folder before
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,6 +68,19 @@ def lasting(experiment: Experiment, plan: Plan) -> Experiment:
     return experiment.model_copy(update={"train": settings.model_copy(update=length)})
 
 
+def recent(losses: Sequence[float]) -> float:
+    """The mean loss of the last tenth of the steps, since a single step's is mostly its images."""
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last)
+
+
+def _free_memory() -> None:
+    """Give back what the trial before held, in a cycle of references too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _follow(events: Iterable[Event], attempt: Attempt, listener: Callable[[Event], None]) -> None:
     losses: list[float] = []
     for event in events:
@@ -77,9 +94,3 @@ def _follow(events: Iterable[Event], attempt: Attempt, listener: Callable[[Event
                 raise KeyboardInterrupt
             case _:
                 pass
-
-
-def recent(losses: Sequence[float]) -> float:
-    """The mean loss of the last tenth of the steps, since a single step's is mostly its images."""
-    last = losses[-max(1, len(losses) // 10) :]
-    return sum(last) / len(last)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import PartialState
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 
 from detrkit.errors import DetrkitError
@@ -14,7 +15,7 @@ from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.prepare import read_catalog
-from detrkit.tuning.joining import join_or_begin, open_storage, sqlite_url
+from detrkit.tuning.joining import first_line, join_or_begin, open_storage, sqlite_url
 from detrkit.tuning.outcome import best_of
 from detrkit.tuning.pace import Train, measure, try_out
 from detrkit.tuning.plan import Plan, plan_of_recipe, plan_within
@@ -72,8 +73,15 @@ def tune(request: Request, out: Path, listener: Listener, storage: str | None = 
     )
     try:
         run_study(work, listener)
-    finally:
-        results = _written(study, plan, request, out)
+    except KeyboardInterrupt:
+        _written(study, plan, request, out)
+        raise
+    except StorageInternalError as error:
+        raise DetrkitError(
+            f"the study's storage failed ({first_line(error.__cause__ or error)}): once it is there again, "
+            "the same command goes on."
+        ) from None
+    results = _written(study, plan, request, out)
     _require_best(results)
     return results
 

@@ -4,7 +4,6 @@ The storage gives every trial to one worker. While it runs, a thread says that t
 for the next trial first fails those whose worker has been silent for too long, and their places are free.
 """
 
-import gc
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -113,7 +112,6 @@ def _carry_out_one(work: Work, listener: Callable[[Begun | Ended | Waiting], Non
         # Only of a trial that others have taken for dead may the end not be told.
         if not _is_over(work.study, numbers):
             raise
-    _free_memory()
     for number in numbers:
         found = outcomes(work.study.get_trials(deepcopy=False), work.searches)
         (outcome,) = (one for one in found if one.number == number)
@@ -151,13 +149,6 @@ def _fail_the_silent(study: Study) -> None:
 def _is_over(study: Study, numbers: Sequence[int]) -> bool:
     trials = study.get_trials(deepcopy=False)
     return any(trials[number].state.is_finished() for number in numbers)
-
-
-def _free_memory() -> None:
-    """Give back what a trial held, in a cycle of references too, before the next one needs it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _SurplusError(Exception):

@@ -12,7 +12,7 @@ PACE = Pace(start=1.0, step=0.2, validation=2.0)
 
 @pytest.mark.parametrize("trials", [1, 2, 7, 20, 100])
 def test_whatever_goes_on_all_trials_together_end_within_the_budget(trials: int) -> None:
-    plan = plan_within(3600, trials, PACE, train_images=1000)
+    plan = plan_within(3600.0, trials, PACE, train_images=1000)
     assert plan.total is not None
     assert plan.steps % 9 == 0
     assert plan.total >= plan.steps
@@ -26,7 +26,7 @@ def test_whatever_goes_on_all_trials_together_end_within_the_budget(trials: int)
 
 def test_a_budget_for_less_than_a_step_between_validations_is_refused() -> None:
     with pytest.raises(DetrkitError, match="fewer --trials"):
-        plan_within(60, 20, PACE, train_images=1000)
+        plan_within(60.0, 20, PACE, train_images=1000)
 
 
 def test_few_trials_are_all_paid_whole_and_many_are_not() -> None:
