@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Started, Stepped, Validated
@@ -18,13 +17,6 @@ Train = Callable[[Experiment, Path], Generator[Event]]
 """Trains with these settings into a folder."""
 
 
-class Tried(NamedTuple):
-    """The run that the settings describe, and what a trial of it takes."""
-
-    started: Started
-    pace: Pace
-
-
 def try_out(experiment: Experiment, train: Train) -> Started:
     """What a run with these settings begins with, so that faults in them or in the data show at once.
 
@@ -32,14 +24,15 @@ def try_out(experiment: Experiment, train: Train) -> Started:
         DetrkitError: the fault.
     """
     with TemporaryDirectory() as folder, closing(train(experiment, Path(folder))) as events:
-        return _first(events)
+        started = next(events)
+    assert isinstance(started, Started)
+    return started
 
 
-def measure(experiment: Experiment, train: Train) -> Tried:
-    """The same, with the median of some steps and one validation.
+def measure(experiment: Experiment, train: Train) -> Pace:
+    """What a trial takes: the median of some steps, one validation, and the time until the first step.
 
     Raises:
-        DetrkitError: the fault.
         KeyboardInterrupt: when asked to stop.
     """
     length = {"budget": None, "max_steps": _WARM_UP + _TIMED, "validate_every": 1e9, "patience": None}
@@ -47,7 +40,6 @@ def measure(experiment: Experiment, train: Train) -> Tried:
     with TemporaryDirectory() as folder:
         begun, first, steps, validation = time.perf_counter(), 0.0, [], 0.0
         with closing(train(short, Path(folder))) as events:
-            started = _first(events)
             for event in events:
                 match event:
                     case Stepped():
@@ -60,10 +52,4 @@ def measure(experiment: Experiment, train: Train) -> Tried:
                     case _:
                         pass
     step = median(steps[_WARM_UP:])
-    return Tried(started, Pace(max(first - step, 0.0), step, validation))
-
-
-def _first(events: Generator[Event]) -> Started:
-    started = next(events)
-    assert isinstance(started, Started)
-    return started
+    return Pace(max(first - step, 0.0), step, validation)

@@ -15,6 +15,7 @@ from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.prepare import read_catalog
+from detrkit.training.schedule import Length
 from detrkit.tuning.joining import first_line, join_or_begin, open_storage, sqlite_url
 from detrkit.tuning.outcome import best_of
 from detrkit.tuning.pace import Train, measure, try_out
@@ -54,9 +55,10 @@ def tune(request: Request, out: Path, listener: Listener, storage: str | None = 
     _require_one_process()
     out.mkdir(parents=True, exist_ok=True)
     train, own = _trainer(request), request.experiment()
+    length = try_out(own, train).length
     opened = open_storage(storage or sqlite_url(out))
     study, plan = join_or_begin(
-        opened, out.resolve().name, request.asked(), lambda: _plan(request, own, train, listener)
+        opened, out.resolve().name, request.asked(), lambda: _plan(request, own, length, train, listener)
     )
     listener(Planned(plan, len(study.get_trials(deepcopy=False))))
     objective = training_objective(
@@ -96,15 +98,14 @@ def _trainer(request: Request) -> Train:
     return train
 
 
-def _plan(request: Request, own: Experiment, train: Train, listener: Listener) -> Plan:
+def _plan(request: Request, own: Experiment, length: Length, train: Train, listener: Listener) -> Plan:
     if request.budget is None:
-        length = try_out(own, train).length
         return plan_of_recipe(length.steps, length.num_images)
     listener(Measuring())
     begun = time.monotonic()
-    tried = measure(own, train)
+    pace = measure(own, train)
     left = request.budget - (time.monotonic() - begun)
-    return plan_within(left, request.trials, tried.pace, tried.started.length.num_images)
+    return plan_within(left, request.trials, pace, length.num_images)
 
 
 def _written(study: Study, plan: Plan, request: Request, out: Path) -> Results:

@@ -26,11 +26,9 @@ def events(experiment: Experiment, folder: Path) -> Generator[Event]:
 
 
 def test_the_pace_is_the_median_of_the_steps_after_the_first_and_one_validation() -> None:
-    tried = measure(SETTINGS, events)
-    assert (tried.pace.step, tried.pace.validation) == (0.5, 2.5)
-    assert tried.pace.start >= 0
-    assert tried.started.length.num_images == 1000
-    assert tried.started.experiment.train.patience is None
+    pace = measure(SETTINGS, events)
+    assert (pace.step, pace.validation) == (0.5, 2.5)
+    assert pace.start >= 0
 
 
 def test_a_fault_in_the_data_shows_before_a_trial() -> None:
