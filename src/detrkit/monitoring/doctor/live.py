@@ -47,7 +47,7 @@ class LiveDoctor:
         match event:
             case Started():
                 self._started = event
-            case Stepped() if event.step % self._every == 0:
+            case Stepped() if (event.step - 1) % self._every == 0:
                 self._remember(as_line(event))
             case Validated():
                 self._lines.append(as_line(event))
@@ -56,12 +56,12 @@ class LiveDoctor:
                 pass
 
     def _remember(self, line: dict[str, Any]) -> None:
-        """Keep the line; of too many, every second one that has no measured update is let go."""
+        """Keep the line; of too many, every second step is let go, but never all that measured an update."""
         self._lines.append(line)
         if len(self._lines) > MOST_LINES:
             self._every *= 2
             self._lines = [
-                one for one in self._lines if one["event"] != "step" or one["step"] % self._every == 0
+                one for one in self._lines if one["event"] != "step" or (one["step"] - 1) % self._every == 0
             ]
 
     def _judge(self) -> None:
