@@ -186,7 +186,7 @@ def load_slowly(patch: pytest.MonkeyPatch) -> None:
     load = SplitDataset.__getitem__
 
     def wait(self: SplitDataset, key: tuple[int, int]) -> object:
-        time.sleep(0.02)
+        time.sleep(0.012)
         return load(self, key)
 
     patch.setattr(SplitDataset, "__getitem__", wait)

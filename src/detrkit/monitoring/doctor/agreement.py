@@ -64,7 +64,7 @@ def evaluation_differs(facts: Facts) -> Ailment | None:
 
 def _at_best(facts: Facts) -> float:
     """The training loss of the answer when the model that is kept was kept."""
-    best = max(facts.course.checkups, key=lambda checkup: checkup.ap)
+    best = max(reversed(facts.course.checkups), key=lambda checkup: checkup.ap)  # the last is kept of equals
     stretch = min(facts.course.stretches, key=lambda one: abs(one.last - best.step))
     return weighted(facts, stretch.terms)
 

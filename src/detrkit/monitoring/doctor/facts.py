@@ -4,7 +4,7 @@ Every ailment is a function of ``Facts`` alone. A part that is not known is None
 that needs it is named.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -109,13 +109,14 @@ class Probe(msgspec.Struct, frozen=True):
     objects: tuple[float, float]
     sure: tuple[float, float]
     usage: list[float]
-    spread: float
+    spread: float | None
 
 
 class Facts(msgspec.Struct, frozen=True):
     """All that is known of a run. ``missing`` says in sentences what is not, and why."""
 
-    settings: dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None]
+    settings: dict[str, Any]
+    """Every setting under its dotted name."""
     parameters: tuple[int, int]
     """(trainable, all)."""
     state: Literal["running", "interrupted", "finished", "failed"]

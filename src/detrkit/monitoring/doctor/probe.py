@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from detrkit.catalog import Catalog
@@ -50,7 +51,7 @@ class _Side(NamedTuple):
     objects: float
     sure: Tensor
     """[images, Q], 1 where a query is sure."""
-    spread: float
+    spread: float | None
 
 
 def _look(detector: DetrDetector, catalog: Catalog) -> _Side:
@@ -90,10 +91,9 @@ def _answers(detector: DetrDetector, catalog: Catalog) -> Iterator[tuple[Batch, 
         yield batch, calls[0].answer, calls[0].inputs[0].pixels
 
 
-def _spread(boxes: Tensor, true: Tensor) -> float:
+def _spread(boxes: Float[Tensor, "B Q 4"], true: Float[Tensor, "N 4"]) -> float | None:
     """How far the centre of a query's box moves over images, relative to how far objects lie apart."""
     if len(boxes) < 2 or len(true) < 2:
-        return float("nan")
-    moved = boxes[..., :2].std(0).mean().item()
-    apart = true[:, :2].std(0).mean().item()
-    return moved / apart if apart else float("nan")
+        return None
+    moved, apart = boxes[..., :2].std(0).mean().item(), true[:, :2].std(0).mean().item()
+    return moved / apart if apart else None

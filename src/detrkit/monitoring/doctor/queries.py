@@ -96,7 +96,9 @@ def one_class_found(facts: Facts) -> Ailment | None:
 def boxes_still(facts: Facts) -> Ailment | None:
     """Queries answer with the same boxes whatever the image."""
     probe = facts.probe
-    if probe is None or facts.course.progress < SETTLED or not probe.spread < STILL:
+    if probe is None or facts.course.progress < SETTLED:
+        return None
+    if probe.spread is None or probe.spread >= STILL:
         return None
     return Ailment(
         "boxes-collapsed",
