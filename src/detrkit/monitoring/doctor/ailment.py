@@ -40,4 +40,4 @@ def most_likely_first(ailments: Iterable[Ailment]) -> list[Ailment]:
 def beyond(value: float, threshold: float, certain: float) -> float:
     """Confidence, from 0.5 at a threshold to 1 where the value is ``certain``, on either side of it."""
     share = (value - threshold) / (certain - threshold)
-    return 0.5 + 0.5 * min(max(share, 0.0), 1.0)
+    return 0.5 + 0.5 * float(min(max(share, 0.0), 1.0))

@@ -2,7 +2,7 @@
 
 from detrkit.monitoring.doctor.ailment import Ailment
 from detrkit.monitoring.doctor.facts import Facts
-from detrkit.monitoring.doctor.rates import TOO_FAR, typical_ratio
+from detrkit.monitoring.doctor.rates import TOO_FAR, largest_ratio
 
 DIVERGED = 2.0
 """A loss of twice its lowest is no noise: medians of 40 stretches of healthy runs stay within 1.2 of it."""
@@ -13,7 +13,7 @@ def not_finite(facts: Facts) -> Ailment | None:
     course = facts.course
     if "finite" not in course.error:
         return None
-    if _rise(facts) >= DIVERGED or (typical_ratio(facts, "rest") or 0.0) >= TOO_FAR:
+    if _rise(facts) >= DIVERGED or largest_ratio(facts) >= TOO_FAR:
         return None  # a number that grew until it was none
     return Ailment(
         "not-finite",

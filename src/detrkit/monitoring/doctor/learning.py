@@ -177,7 +177,7 @@ def overfits(facts: Facts) -> Ailment | None:
     return Ailment(
         "overfits",
         "symptom",
-        beyond(gap, 2, 4),
+        beyond(gap, 2.0, 4.0),
         "The training images are learned by heart",
         f"the loss is {gap:.1f} times as high on {probe.images[1]} validation images as on {probe.images[0]} "
         f"training images, both as evaluation sees them{images}",

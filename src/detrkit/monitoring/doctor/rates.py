@@ -1,6 +1,7 @@
 """Learning rate, schedule and weight decay, judged by how far updates move the weights.
 
-A healthy update moves weights by about a thousandth of their size (Karpathy, CS231n, "Neural networks 3").
+A healthy update moves weights by about a thousandth of their size (Karpathy, CS231n, "Neural networks 3"). In
+the healthy runs of ``recordings/`` (learning rate 1e-3) it is 2e-3 in the middle, and 5e-3 at most.
 """
 
 import numpy as np
@@ -8,8 +9,9 @@ import numpy as np
 from detrkit.monitoring.doctor.ailment import Ailment, beyond
 from detrkit.monitoring.doctor.facts import Facts, Stretch
 
-TOO_FAR = 0.05
-"""Weights that move by a twentieth in every step have forgotten what they were after some tens of steps."""
+TOO_FAR = 0.03
+"""Six times the most of healthy runs. The largest of a run is what counts: weights that were thrown far off
+are large, so that later updates look small beside them."""
 TOO_LITTLE = 1e-4
 """A tenth of the rule above: with it, weights need ten thousand steps to move by their own size."""
 SOON = 0.4
@@ -22,8 +24,8 @@ SMALL = 0.01
 
 def rate_too_high(facts: Facts) -> Ailment | None:
     """Updates are so large that weights cannot settle, and the loss does not fall."""
-    ratio = typical_ratio(facts, "rest")
-    if ratio is None or ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.5:
+    ratio = largest_ratio(facts)
+    if ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.8:
         return None
     rate = facts.number("optim.lr")
     return Ailment(
@@ -138,6 +140,11 @@ def typical_ratio(facts: Facts, group: str) -> float | None:
     """The median update of a group relative to its weights, over all stretches that measured it."""
     found = [one.ratios[group] for one in facts.course.stretches if group in one.ratios]
     return float(np.median(found)) if found else None
+
+
+def largest_ratio(facts: Facts) -> float:
+    """The largest update of all but the backbone relative to its weights; 0 where none was measured."""
+    return max((one.ratios.get("rest", 0.0) for one in facts.course.stretches), default=0.0)
 
 
 def fall(facts: Facts) -> float:

@@ -12,6 +12,8 @@ FITS_BETTER = 0.15
 """By how much the mean IoU must rise under a mix-up: the best wrong one raises that of healthy runs by 0."""
 FITS = 0.35
 """A mean IoU below this is no fit of anything: boxes of the right size at random places reach 0.2 to 0.3."""
+LEARNED = 0.45
+"""A mean IoU from which boxes are learned; those of one size at likely places have 0.2 to 0.3 when recorded."""
 FEW = 20
 """Of fewer objects, shares are too uncertain to say anything."""
 
@@ -77,17 +79,15 @@ def labels_mistaken(facts: Facts) -> Ailment | None:
 
 def labels_at_random(facts: Facts) -> Ailment | None:
     """Boxes are learned and classes are not: the labels do not depend on the images."""
-    course, splits = facts.course, facts.splits
-    if course.progress < SETTLED or not course.stretches or splits is None:
+    course, splits, answers = facts.course, facts.splits, facts.answers
+    if course.progress < SETTLED or not course.stretches or splits is None or answers is None:
         return None
-    last = course.stretches[-1].terms
-    if not {"class_error", "giou"} <= last.keys() or len(splits.shares[0]) < 2:
+    last = course.stretches[-1].terms.get("class_error")
+    if last is None or answers.fits[AS_THEY_ARE] < LEARNED or len(splits.shares[0]) < 2:
         return None
-    wrong, chance = last["class_error"][-1] / 100, 1 - max(splits.shares[0])
-    begun = course.stretches[0].terms["giou"][-1]
-    learned = last["giou"][-1] < 0.75 * begun
+    wrong, chance = last[-1] / 100, 1 - max(splits.shares[0])
     # where one class is nearly all there is, an error near chance says nothing
-    if chance < 0.3 or wrong < 0.75 * chance or not learned:
+    if chance < 0.3 or wrong < 0.75 * chance:
         return None
     return Ailment(
         "labels-at-random",
@@ -96,7 +96,8 @@ def labels_at_random(facts: Facts) -> Ailment | None:
         "Classes are not learned, though boxes are",
         f"{wrong:.0%} of the matched queries have a wrong class, where always naming the most frequent one "
         "would have "
-        f"{chance:.0%}, while the box loss (GIoU) fell from {begun:.2f} to {last['giou'][-1]:.2f}",
+        f"{chance:.0%}, while the boxes that are found have a mean IoU of {answers.fits[AS_THEY_ARE]:.2f} "
+        "with the objects",
         "Look whether labels belong to their images: detrkit data preview DIR",
     )
 
