@@ -13,7 +13,7 @@ FITS_BETTER = 0.15
 FITS = 0.35
 """A mean IoU below this is no fit of anything: boxes of the right size at random places reach 0.2 to 0.3."""
 LEARNED = 0.45
-"""A mean IoU from which boxes are learned; those of one size at likely places have 0.2 to 0.3 when recorded."""
+"""A mean IoU from which boxes are learned; those of one size at likely places have 0.2 to 0.3."""
 FEW = 20
 """Of fewer objects, shares are too uncertain to say anything."""
 

@@ -7,8 +7,19 @@ import pytest
 
 from detrkit.monitoring.doctor import agreement, cost, ending, learning, queries, rates, teaching
 from detrkit.monitoring.doctor.ailment import Ailment, beyond, most_likely_first
+from detrkit.monitoring.doctor.answers import AS_THEY_ARE
 from detrkit.monitoring.doctor.diagnose import diagnose
-from detrkit.monitoring.doctor.facts import Checkup, Course, Facts, Probe, Splits, Stretch, from_json, to_json
+from detrkit.monitoring.doctor.facts import (
+    Answers,
+    Checkup,
+    Course,
+    Facts,
+    Probe,
+    Splits,
+    Stretch,
+    from_json,
+    to_json,
+)
 
 TERMS = {"classification": [0.4, 0.2], "l1": [0.2, 0.1], "giou": [0.6, 0.3], "class_error": [20.0, 10.0]}
 
@@ -86,6 +97,7 @@ def facts(
     parameters: tuple[int, int] = (90, 100),
     splits: dict[str, Any] | None = None,
     probe: dict[str, Any] | None = None,
+    fit: float = 0.8,
 ) -> Facts:
     """A healthy run, but for what is given."""
     return Facts(
@@ -94,6 +106,7 @@ def facts(
         state="finished",
         course=course_ or course(),
         splits=Splits(**_fields(SPLITS) | (splits or {})),
+        answers=Answers(100, 300, 1000, 0.5, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
         probe=Probe(**_fields(PROBE) | (probe or {})),
     )
 
@@ -113,8 +126,8 @@ EARLY = [10 * 0.8 ** min(number, 8) for number in range(40)]
 CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
     "learning-rate-too-high": (
         rates.rate_too_high,
-        facts(course(STILL, ratio=0.06)),
         facts(course(STILL, ratio=0.04)),
+        facts(course(STILL, ratio=0.02)),
     ),
     "learning-rate-too-low": (
         rates.rate_too_low,
@@ -165,8 +178,8 @@ CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
     ),
     "labels-at-random": (
         teaching.labels_at_random,
-        facts(course(class_error=[50.0, 45.0])),
-        facts(course(class_error=[50.0, 30.0])),
+        facts(course(class_error=[50.0, 45.0]), fit=0.6),
+        facts(course(class_error=[50.0, 45.0]), fit=0.3),
     ),
     "too-few-queries": (
         queries.too_few_queries,
