@@ -8,7 +8,7 @@ from detrkit.monitoring.doctor.facts import Facts
 WAITS = 0.3
 """A third of the time: loading ahead hides it all in a healthy run."""
 RISES = 0.4
-"""The share of the final AP that came in the last fifth; where the rate drops there, up to a fifth is usual."""
+"""The share of the final AP that came in the last fifth; if the rate drops there, up to a fifth is usual."""
 
 
 def data_faulty(facts: Facts) -> Ailment | None:
