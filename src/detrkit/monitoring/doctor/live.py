@@ -10,13 +10,12 @@ from detrkit.catalog import Catalog
 from detrkit.data.formats.recognise import read_split
 from detrkit.errors import DetrkitError
 from detrkit.evaluation.coco import read_results
-from detrkit.monitoring.doctor.ailment import Ailment
 from detrkit.monitoring.doctor.answers import answers_of
 from detrkit.monitoring.doctor.diagnose import diagnose
 from detrkit.monitoring.doctor.facts import Facts
 from detrkit.monitoring.doctor.gather import settings_of, with_data
 from detrkit.monitoring.doctor.history import course_of
-from detrkit.monitoring.jsonl import as_line
+from detrkit.monitoring.jsonl import as_line, read_log
 from detrkit.training.events import Event, Started, Stepped, Validated
 
 MOST_LINES = 4000
@@ -26,8 +25,8 @@ MOST_LINES = 4000
 class LiveDoctor:
     """Says in words what looks wrong, after each validation, by the log and the detections.
 
-    The model is not asked and no image is opened, so it costs next to nothing. An ailment is told once. What
-    is a cause, and what is a cost, is told; symptoms alone are left to ``detrkit doctor``.
+    The model is not asked and no image is opened, so it costs next to nothing. An ailment is told once, and a
+    symptom only in the second half of the run, since a healthy one has some in its beginning.
     """
 
     def __init__(self, folder: Path, data: Path, say: Callable[[str], None]) -> None:
@@ -47,6 +46,7 @@ class LiveDoctor:
         match event:
             case Started():
                 self._started = event
+                self._recall(event)
             case Stepped() if (event.step - 1) % self._every == 0:
                 self._remember(as_line(event))
             case Validated():
@@ -54,6 +54,15 @@ class LiveDoctor:
                 self._judge()
             case _:
                 pass
+
+    def _recall(self, event: Started) -> None:
+        """Of a resumed run, what its log has of the steps before."""
+        path = self._folder / "log.jsonl"
+        for line in read_log(path) if event.step and path.is_file() else []:
+            if line["event"] == "step" and (line["step"] - 1) % self._every == 0:
+                self._remember(line)
+            elif line["event"] == "validation":
+                self._lines.append(line)
 
     def _remember(self, line: dict[str, Any]) -> None:
         """Keep the line; of too many, every second step is let go, but never all that measured an update."""
@@ -65,10 +74,12 @@ class LiveDoctor:
             ]
 
     def _judge(self) -> None:
-        for ailment in diagnose(self._facts()):
-            if ailment.kind != "symptom" and ailment.name not in self._told:
+        facts = self._facts()
+        settled = facts.course.progress >= 0.5
+        for ailment in diagnose(facts):
+            if ailment.name not in self._told and (settled or ailment.kind != "symptom"):
                 self._told.add(ailment.name)
-                self._say(_sentence(ailment))
+                self._say(f"Doctor: {ailment.sentence} (All of it: detrkit doctor {self._folder})")
 
     def _facts(self) -> Facts:
         started = self._started
@@ -94,7 +105,3 @@ class LiveDoctor:
                 read_split(self._data, names.val_split),
             )
         return self._catalogs
-
-
-def _sentence(ailment: Ailment) -> str:
-    return f"Doctor: {ailment.sentence} (See all with detrkit doctor RUN.)"

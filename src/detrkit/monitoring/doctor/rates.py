@@ -45,7 +45,7 @@ def rate_too_low(facts: Facts) -> Ailment | None:
     ratio = typical_ratio(facts, "rest")
     if ratio is None or not 0 < ratio < TOO_LITTLE or facts.course.best_ap > 0.3 or mostly_frozen(facts):
         return None
-    if _dropped_soon(facts) is not None:
+    if _dropped_soon(facts) is not None or facts.course.progress < SETTLED:
         return None
     rate = facts.number("optim.lr")
     return Ailment(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from detrkit.monitoring.doctor.live import MOST_LINES, LiveDoctor
+from detrkit.monitoring.jsonl import JsonLines
 from detrkit.settings.experiment import recipe
 
 
@@ -50,3 +51,20 @@ def test_a_long_run_is_remembered_in_part(
     assert steps[-1] >= 3 * MOST_LINES - 5
     assert len({after - before for before, after in pairwise(steps)}) == 1
     assert any(line["update_ratios"] for line in doctor._lines)
+
+
+def test_a_resumed_run_is_judged_from_its_beginning(
+    told: tuple[LiveDoctor, list[str]], events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    doctor, said = told
+    log = JsonLines(tmp_path)
+    tell(log, events.started(), *(events.stepped(step, loss=10.0 / step) for step in range(1, 31)))
+    steps = [events.stepped(step, loss=0.3, data_seconds=0.0) for step in range(31, 41)]
+    tell(doctor, events.started(step=30), *steps, events.validated(40))
+    # by these ten steps alone, the loss would never have fallen
+    assert not any("never fell" in sentence for sentence in said)
+    alone: list[str] = []
+    tell(
+        LiveDoctor(tmp_path, tmp_path / "data", alone.append), events.started(), *steps, events.validated(40)
+    )
+    assert any("never fell" in sentence for sentence in alone)
