@@ -62,7 +62,7 @@ SHORT: dict[str, object] = {"train.max_steps": 200, "train.validate_every": 0.5}
 SHORTER = SHORT | {"train.max_steps": 120}
 """For faults that are seen however long a run is."""
 
-LONG: dict[str, object] = {"train.max_steps": 700}
+LONG: dict[str, object] = {"train.max_steps": 1000}
 """For runs that are to end well."""
 
 RECIPES = {"healthy_anchor": "shapes_anchor", "healthy_conditional": "shapes_conditional"}
@@ -84,6 +84,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "early_drop": {"train.max_steps": 300, "schedule.drop_at": 0.1, "schedule.drop_factor": 0.01},
     "decay": SHORTER | {"optim.weight_decay": 20.0},
     "random_backbone": SHORTER | {"model.backbone.frozen_stages": 5},
+    "shuffled_labels": {"train.max_steps": 700},
+    "normalisation": {"train.max_steps": 700},
     "few_images": {"train.validate_every": 50},
 }
 

@@ -13,6 +13,9 @@ COSTS_MORE = 2.0
 DIM, GLARING = 0.15, 3.0
 """Deviations of the network's input: 1 on ImageNet by construction, 0.4 to 1.6 elsewhere."""
 
+MOVED, LARGER = 0.3, 3.0
+"""Share of objects of another class, ratio of mean areas: random splits of 50 objects stay below both."""
+
 
 def average_lags(facts: Facts) -> Ailment | None:
     """The moving average, which is what is kept, is behind the weights."""
@@ -96,12 +99,12 @@ def splits_differ(facts: Facts) -> Ailment | None:
     moved = 0.5 * float(np.abs(np.subtract(*splits.shares)).sum())
     area = [box[2] * box[3] for box in splits.mean_boxes]
     ratio = max(area) / min(area) if min(area) > 0 else 1.0
-    if moved < 0.3 and ratio < 3:
+    if moved < MOVED and ratio < LARGER:
         return None
     return Ailment(
         "splits-differ",
         "cause",
-        0.6 if moved < 0.5 and ratio < 6 else 0.8,
+        beyond(moved, MOVED, 2 * MOVED),
         "The two splits hold different objects",
         f"{moved:.0%} of the objects would have to change their class for equal shares, and the mean box is "
         f"{ratio:.1f} times as large in one of them",

@@ -21,7 +21,7 @@ def data_faulty(facts: Facts) -> Ailment | None:
     return Ailment(
         "data-faulty",
         "cause",
-        0.55,
+        0.5,
         "The check of the annotations finds faults",
         "; ".join(text.rstrip(".") for text in list(named.values())[:3]),
         "See all with detrkit data check DIR, which mends a copy with --fix DST",
