@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from detrkit import __version__
 from detrkit.cli import data, weights
 from detrkit.cli.compare import compare
+from detrkit.cli.doctor import doctor
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
 from detrkit.cli.report import report
@@ -37,6 +38,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(report)
 app.command()(compare)
+app.command()(doctor)
 app.command()(study)
 app.command()(tune)
 app.add_typer(data.app, name="data")

@@ -39,6 +39,12 @@ def train(
     budget: Annotated[
         str | None, typer.Option(help="Train for this long instead: 90s, 5m, 2h. Turned into steps once.")
     ] = None,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr", help="Try rising learning rates for 200 steps, draw the loss, suggest one."
+        ),
+    ] = False,
     show: Annotated[
         bool,
         typer.Option("--show", help="List every setting with its value and meaning, and do nothing else."),
@@ -63,17 +69,25 @@ def train(
     if data is None:
         raise DetrkitError("--data is missing: name the dataset's folder, such as --data coco/.")
 
+    out = out or Path("runs") / Path(recipe).stem
+    if find_lr:
+        from detrkit.cli.find_rate import find_rate_and_say
+
+        find_rate_and_say(experiment, data, out, init)
+        return
+
+    from detrkit.monitoring.doctor.live import LiveDoctor
     from detrkit.monitoring.progress import ProgressBar
     from detrkit.monitoring.recorded import fit
     from detrkit.report.live import LivePage
     from detrkit.training.events import Interrupted
 
-    out = out or Path("runs") / Path(recipe).stem
     if not resume:
         output_folder(out)
     progress = ProgressBar()
     try:
-        for event in fit(experiment, data, out, resume, init, [progress, LivePage(out)], recipe):
+        listeners = [progress, LiveDoctor(out, data, progress.say), LivePage(out)]
+        for event in fit(experiment, data, out, resume, init, listeners, recipe):
             if isinstance(event, Interrupted):
                 raise typer.Exit(130)
     finally:

@@ -6,28 +6,39 @@ from typing import Any
 
 from accelerate import PartialState
 
+from detrkit.errors import DetrkitError
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
 
 
 class JsonLines:
     """Writes the log of a run; a resumed run continues it where its state was saved.
 
-    A line has ``event`` (``step``, ``validation``, ``interrupted`` or ``finished``) and ``step``. Lines
-    after the step that a run resumes from are taken back, since the run does those steps again.
+    A line has ``event`` (``step``, ``validation``, ``interrupted``, ``finished`` or ``failed``) and ``step``.
+    Lines after the step that a run resumes from are taken back, since the run does those steps again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "log.jsonl"
+        self._step: int | None = None
 
     def __call__(self, event: Event) -> None:
         """Write the event, in the main process alone."""
         if not PartialState().is_main_process:
             return
+        self._step = event.step
         if isinstance(event, Started):
             self._take_back_after(event.step)
         else:
-            with self.path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(as_line(event)) + "\n")
+            self._write(as_line(event))
+
+    def fail(self, error: DetrkitError) -> None:
+        """Write what ended the run after the last step, if it had begun, in the main process alone."""
+        if self._step is not None and PartialState().is_main_process:
+            self._write({"event": "failed", "step": self._step, "error": str(error)})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
 
     def _take_back_after(self, step: int) -> None:
         lines = read_log(self.path) if self.path.exists() else []

@@ -48,25 +48,24 @@ class ProgressBar:
                 self._validate(event)
             case Finished():
                 self.close()
-                self._print(_last_words(event))
+                self.say(_last_words(event))
             case Interrupted():
                 self.close()
-                self._print(
-                    f"Interrupted; step {event.step} is saved. The same command with --resume goes on."
-                )
+                self.say(f"Interrupted; step {event.step} is saved. The same command with --resume goes on.")
 
     def close(self) -> None:
         """Take the bar away, also where a run ended with an error."""
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
         # soft_wrap, since a path that is broken over two lines cannot be copied
         self.console.print(line, soft_wrap=True)
 
     def _start(self, event: Started) -> None:
         for line in _introduction(event):
-            self._print(line)
+            self.say(line)
         if event.origins:
             self.console.print(_origins_table(event.origins))
         self._steps = event.length.steps
@@ -92,7 +91,7 @@ class ProgressBar:
         status = "  ".join(figures)
         self._bar.update(self._task, completed=event.step, status=status)
         if not self.console.is_terminal and event.step % self._stride == 0:
-            self._print(f"step {event.step}/{self._steps}  {status}")
+            self.say(f"step {event.step}/{self._steps}  {status}")
 
     def _validate(self, event: Validated) -> None:
         self._ap = event.metrics.AP
@@ -101,7 +100,7 @@ class ProgressBar:
         )
         kept = "  (best so far)" if event.kept else ""
         raw = "" if event.raw is None else f"; without averaging AP {event.raw.AP:.3f}"
-        self._print(f"validation after epoch {event.epoch:.1f}: {figures}{kept}{raw}")
+        self.say(f"validation after epoch {event.epoch:.1f}: {figures}{kept}{raw}")
 
 
 def _smoothed(average: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:

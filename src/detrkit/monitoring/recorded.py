@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from detrkit.errors import DetrkitError
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
@@ -32,13 +33,19 @@ def fit(
     writes, the folder receives ``run.json``, ``log.jsonl`` and TensorBoard's files in ``tensorboard/``.
     ``resume`` goes on with the run in it, ``init`` starts from a file of weights.
     ``listeners`` hear each event before it is yielded. ``recipe`` is the name that ``run.json`` notes.
+    What ends a run that had begun, such as a loss that is not finite, is the last line of its log.
     """
     folder = Path(out)
     header = RunHeader(folder, Path(data), None if init is None else Path(init), recipe, resume)
     trackers = Trackers(folder, experiment.train.trackers)
-    heard: list[Listener] = [header, JsonLines(folder), trackers, *listeners]
+    log = JsonLines(folder)
+    heard: list[Listener] = [header, log, trackers, *listeners]
     with closing(train(experiment, data, out, resume, init, read_data)) as events:
-        for event in events:
-            for listener in heard:
-                listener(event)
-            yield event
+        try:
+            for event in events:
+                for listener in heard:
+                    listener(event)
+                yield event
+        except DetrkitError as error:
+            log.fail(error)
+            raise

@@ -23,10 +23,11 @@ def without_pictures(why: str) -> list[Section]:
     return [Section(name, title, [Missing(why)]) for name, title in PICTURED.items()]
 
 
-def report_of(record: Record, pictured: Sequence[Section]) -> Document:
+def report_of(record: Record, diagnosis: Section, pictured: Sequence[Section]) -> Document:
     """All about one run; ``pictured`` are the sections that need its images and its model."""
     sections = [
         overview(record),
+        diagnosis,
         training_section([record]),
         validation_section([record]),
         precision_recall_section(record),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detrkit.report.comparison import differences_section
 from detrkit.report.content import Document, Section
+from detrkit.report.diagnosis import diagnosis_section
 from detrkit.report.document import report_of, report_of_several, without_pictures
 from detrkit.report.evidence import Evidence, gather
 from detrkit.report.page import to_html
@@ -23,11 +24,13 @@ def make_report(folders: Sequence[Path], data: Path | None = None, *, images: bo
     found = [gather(record, data) for record in told_apart([read_run(folder) for folder in folders])]
     if len(found) > 1:
         return report_of_several([one.record for one in found], differences_section(found))
-    return _of_one(found[0], images)
+    return _of_one(found[0], images, data)
 
 
-def _of_one(evidence: Evidence, images: bool) -> Document:
-    return report_of(evidence.record, _pictured(evidence) if images else without_pictures(_LEFT_OUT))
+def _of_one(evidence: Evidence, images: bool, data: Path | None = None) -> Document:
+    diagnosis = diagnosis_section(evidence.record.folder, data, images=images)
+    pictured = _pictured(evidence) if images else without_pictures(_LEFT_OUT)
+    return report_of(evidence.record, diagnosis, pictured)
 
 
 _LEFT_OUT = "This page was made without opening an image: the command detrkit report RUN makes it with them."

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from detrkit.errors import DetrkitError
 from detrkit.monitoring.jsonl import JsonLines
 
 
@@ -90,3 +91,16 @@ def test_a_fresh_run_begins_a_fresh_log(events: Any, tell: Callable, tmp_path: P
     (tmp_path / "log.jsonl").write_text('{"event": "step", "step": 5}\n')
     tell(JsonLines(tmp_path), events.started())
     assert lines(tmp_path) == []
+
+
+def test_what_ended_a_run_is_its_last_line_until_it_goes_on(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    log = JsonLines(tmp_path)
+    log.fail(DetrkitError("before it began"))
+    assert not (tmp_path / "log.jsonl").exists()
+    tell(log, events.started(), events.stepped(1))
+    log.fail(DetrkitError("the loss is not finite"))
+    assert lines(tmp_path)[-1] == {"event": "failed", "step": 1, "error": "the loss is not finite"}
+    tell(JsonLines(tmp_path), events.started(step=1))
+    assert [line["event"] for line in lines(tmp_path)] == ["step"]

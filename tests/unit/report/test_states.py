@@ -16,6 +16,7 @@ from detrkit.report.write import make_report
 
 SECTIONS = [
     "overview",
+    "diagnosis",
     "training",
     "validation",
     "precision-recall",
@@ -44,6 +45,8 @@ def test_a_whole_run_has_every_section_and_lacks_only_what_needs_its_images(
     assert [section.name for section in document.sections] == SECTIONS
     lacking = missing(document)
     pictured = {name: lacking.pop(name) for name in ("images", "attention", "queries")}
+    (no_train,) = lacking.pop("diagnosis")
+    assert "train" in no_train
     assert not any(lacking.values()), lacking
     assert all("1.png" in words[0] or "cannot be shown" in words[0] for words in pictured.values())
     assert to_html(document).count("<svg") > 20
@@ -193,3 +196,15 @@ def _of_classes(block: object) -> bool:
 
 def _annotations(root: Path) -> list[dict]:
     return json.loads((root / "data" / "annotations" / "instances_val.json").read_text())["annotations"]
+
+
+def test_the_diagnosis_of_a_run_stands_in_its_report(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    log = (run / "log.jsonl").read_text().replace('"data_seconds": 0.1', '"data_seconds": 0.4')
+    (run / "log.jsonl").write_text(log)
+    (section,) = (one for one in make_report([run], images=False).sections if one.name == "diagnosis")
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    (row,) = (row for row in table.rows if row[0] == "Training waits for images")
+    assert row[1] == "cost"
+    assert "80% of a step" in str(row[3])
+    assert "--set data.workers" in str(row[4])

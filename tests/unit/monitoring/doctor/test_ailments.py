@@ -1,0 +1,297 @@
+"""Each ailment on both sides of its threshold, on facts made for it, and the order of what is said."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from detrkit.monitoring.doctor import agreement, cost, ending, learning, queries, rates, teaching
+from detrkit.monitoring.doctor.ailment import Ailment, beyond, most_likely_first
+from detrkit.monitoring.doctor.answers import AS_THEY_ARE
+from detrkit.monitoring.doctor.diagnose import diagnose
+from detrkit.monitoring.doctor.facts import (
+    Answers,
+    Checkup,
+    Course,
+    Facts,
+    Probe,
+    Splits,
+    Stretch,
+    from_json,
+    to_json,
+)
+
+TERMS = {"classification": [0.4, 0.2], "l1": [0.2, 0.1], "giou": [0.6, 0.3], "class_error": [20.0, 10.0]}
+
+
+def stretches(
+    losses: list[float], *, ratio: float = 2e-3, waiting: float = 0.0, **terms: list[float]
+) -> list[Stretch]:
+    begun = TERMS | {"giou": [0.9, 0.9]}
+    return [
+        Stretch(
+            last=10 * number,
+            loss=loss,
+            terms=begun if number == 1 else TERMS | terms,
+            norm=5.0,
+            ratios={"rest": ratio, "backbone": ratio / 5},
+            rates={"rest": 1e-4, "backbone": 1e-5},
+            waiting=waiting,
+        )
+        for number, loss in enumerate(losses, start=1)
+    ]
+
+
+FALLING = [10 * 0.9**number for number in range(40)]
+
+
+def course(
+    losses: list[float] = FALLING, *, aps: tuple[float, ...] = (0.3, 0.38, 0.4, 0.41, 0.42), **more: Any
+) -> Course:
+    return Course(
+        steps=400,
+        first_loss=10.0,
+        stretches=stretches(losses, **more),
+        checkups=[Checkup(80 * number, ap, 1.5 * ap) for number, ap in enumerate(aps, start=1)],
+    )
+
+
+SPLITS = Splits(
+    images=(1000, 100),
+    most_objects=10,
+    mean_objects=3.0,
+    beyond=0.0,
+    shares=([0.5, 0.3, 0.2], [0.5, 0.3, 0.2]),
+    mean_boxes=([0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]),
+    findings={},
+    distinct=1.0,
+)
+PROBE = Probe(
+    images=(64, 64),
+    terms=(TERMS, TERMS),
+    pixels=((0.1, 1.0), (0.1, 1.0)),
+    objects=(3.0, 3.0),
+    sure=(3.0, 3.0),
+    usage=[0.2, 0.3, 0.1],
+    spread=0.6,
+)
+SETTINGS = {
+    "optim.lr": 1e-4,
+    "optim.backbone_lr": 1e-5,
+    "optim.weight_decay": 1e-4,
+    "schedule.drop_at": 0.67,
+    "schedule.drop_factor": 0.1,
+    "model.backbone.weights": "imagenet",
+    "model.backbone.frozen_stages": 2,
+    "model.decoder.queries": 100,
+    "train.ema": 0.0,
+    "scoring.kind": "softmax",
+    "scoring.no_object": 0.1,
+}
+
+
+def facts(
+    course_: Course | None = None,
+    *,
+    settings: dict[str, Any] | None = None,
+    parameters: tuple[int, int] = (90, 100),
+    splits: dict[str, Any] | None = None,
+    probe: dict[str, Any] | None = None,
+    fit: float = 0.8,
+) -> Facts:
+    """A healthy run, but for what is given."""
+    return Facts(
+        settings=SETTINGS | (settings or {}),
+        parameters=parameters,
+        state="finished",
+        course=course_ or course(),
+        splits=Splits(**_fields(SPLITS) | (splits or {})),
+        answers=Answers(100, 300, 1000, 0.5, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
+        probe=Probe(**_fields(PROBE) | (probe or {})),
+    )
+
+
+def _fields(of: Any) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in of.__struct_fields__}
+
+
+def test_a_healthy_run_has_no_ailment() -> None:
+    assert diagnose(facts()) == []
+
+
+STILL = [10.0] * 40
+SLOW = [10 * 0.995**number for number in range(40)]
+EARLY = [10 * 0.8 ** min(number, 8) for number in range(40)]
+
+CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
+    "learning-rate-too-high": (
+        rates.rate_too_high,
+        facts(course(STILL, ratio=0.04)),
+        facts(course(STILL, ratio=0.02)),
+    ),
+    "learning-rate-too-low": (
+        rates.rate_too_low,
+        facts(course(SLOW, ratio=0.9e-4, aps=(0.0,) * 5)),
+        facts(course(SLOW, ratio=1.1e-4, aps=(0.0,) * 5)),
+    ),
+    "dropped-too-soon": (
+        rates.dropped_too_soon,
+        facts(course(EARLY), settings={"schedule.drop_at": 0.2}),
+        facts(course(EARLY), settings={"schedule.drop_at": 0.6}),
+    ),
+    "weight-decay-too-strong": (
+        rates.decay_too_strong,
+        facts(settings={"optim.lr": 1e-3, "optim.weight_decay": 10}),
+        facts(settings={"optim.lr": 1e-3, "optim.weight_decay": 2}),
+    ),
+    "diverged": (
+        ending.diverged,
+        facts(course([*FALLING[:30], *[4.0] * 10])),
+        facts(course([2.0] * 30 + [3.0] * 10)),
+    ),
+    "nearly-everything-frozen": (learning.frozen, facts(parameters=(4, 100)), facts(parameters=(6, 100))),
+    "random-backbone-frozen": (
+        learning.random_backbone_frozen,
+        facts(settings={"model.backbone.weights": "none", "model.backbone.frozen_stages": 5}),
+        facts(settings={"model.backbone.weights": "imagenet", "model.backbone.frozen_stages": 5}),
+    ),
+    "backbone-destroyed": (
+        learning.backbone_destroyed,
+        facts(course(ratio=0.06)),
+        facts(course(ratio=0.06), settings={"model.backbone.weights": "none"}),
+    ),
+    "loss-never-fell": (learning.never_fell, facts(course([9.5] * 40)), facts(course([8.9] * 40))),
+    "plateaued-early": (
+        learning.plateaued,
+        facts(course(EARLY, aps=(0.05,) * 5)),
+        facts(course(EARLY, aps=(0.05, 0.1, 0.2, 0.3, 0.4))),
+    ),
+    "training-images-repeat": (
+        learning.images_repeat,
+        facts(splits={"distinct": 0.4}),
+        facts(splits={"distinct": 0.6}),
+    ),
+    "overfits": (
+        learning.overfits,
+        facts(probe={"terms": (TERMS, {name: [2.2 * one for one in term] for name, term in TERMS.items()})}),
+        facts(probe={"terms": (TERMS, {name: [1.8 * one for one in term] for name, term in TERMS.items()})}),
+    ),
+    "labels-at-random": (
+        teaching.labels_at_random,
+        facts(course(class_error=[50.0, 45.0]), fit=0.6),
+        facts(course(class_error=[50.0, 45.0]), fit=0.3),
+    ),
+    "too-few-queries": (
+        queries.too_few_queries,
+        facts(splits={"beyond": 0.03}),
+        facts(splits={"beyond": 0.01}),
+    ),
+    "no-object-not-learned": (
+        queries.everything_found,
+        facts(probe={"sure": (10.0, 10.0)}),
+        facts(probe={"sure": (8.0, 8.0)}),
+    ),
+    "only-nothing-found": (
+        queries.nothing_found,
+        facts(course(aps=(0.0,) * 5), probe={"sure": (0.0, 0.0)}),
+        facts(course(aps=(0.0,) * 5), probe={"sure": (0.0, 0.5)}),
+    ),
+    "boxes-collapsed": (queries.boxes_still, facts(probe={"spread": 0.05}), facts(probe={"spread": 0.15})),
+    "queries-dead": (
+        queries.queries_dead,
+        facts(probe={"usage": [1.0, *[0.0] * 9]}),
+        facts(probe={"usage": [0.8, *[0.0] * 9]}),
+    ),
+    "decoder-layers-alike": (
+        queries.layers_alike,
+        facts(course(giou=[0.3, 0.3])),
+        facts(course(giou=[0.32, 0.3])),
+    ),
+    "pixels-off-scale": (
+        agreement.pixels_off,
+        facts(probe={"pixels": ((-2.0, 0.004), (-2.0, 0.004))}),
+        facts(probe={"pixels": ((-0.5, 0.5), (-0.5, 0.5))}),
+    ),
+    "evaluation-differs-from-training": (
+        agreement.evaluation_differs,
+        facts(probe={"terms": ({name: [2.5 * one for one in term] for name, term in TERMS.items()}, TERMS)}),
+        facts(probe={"terms": ({name: [1.5 * one for one in term] for name, term in TERMS.items()}, TERMS)}),
+    ),
+    "splits-differ": (
+        agreement.splits_differ,
+        facts(splits={"shares": ([0.5, 0.3, 0.2], [0.1, 0.3, 0.6])}),
+        facts(splits={"shares": ([0.5, 0.3, 0.2], [0.4, 0.3, 0.3])}),
+    ),
+    "data-faulty": (
+        cost.data_faulty,
+        facts(splits={"findings": {"box-repeats": "train: 12 annotations repeat."}}),
+        facts(splits={"findings": {"too-many-objects": "train: 12 images."}}),
+    ),
+    "waits-for-data": (cost.waits_for_data, facts(course(waiting=0.35)), facts(course(waiting=0.25))),
+    "run-too-short": (
+        cost.too_short,
+        facts(course(aps=(0.0, 0.1, 0.2, 0.25, 0.4))),
+        facts(course(aps=(0.0, 0.1, 0.2, 0.35, 0.4))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_ailment_is_named_beyond_its_threshold_and_not_before(name: str) -> None:
+    ailment, ill, healthy = CASES[name]
+    found = ailment(ill)
+    assert found is not None
+    assert found.name == name
+    assert 0.5 <= found.confidence <= 1
+    assert ailment(healthy) is None
+
+
+def test_an_average_that_lags_is_named_only_where_it_has_weights_to_lag_behind() -> None:
+    def ap(average: float, raw: float | None) -> Facts:
+        return facts(Course(400, 10.0, stretches(FALLING), [Checkup(400, average, average, raw)]))
+
+    found = agreement.average_lags(ap(0.1, 0.4))
+    assert found is not None
+    assert "0.100" in found.evidence
+    assert "0.400" in found.evidence
+    assert agreement.average_lags(ap(0.38, 0.4)) is None
+    assert agreement.average_lags(ap(0.1, None)) is None
+    assert agreement.average_lags(ap(0.0, 0.01)) is None
+
+
+def test_a_number_that_is_none_is_a_broken_image_unless_the_loss_rose_before() -> None:
+    broken = Course(400, 10.0, stretches(FALLING), [], "the loss is not finite in the batch of a.png")
+    found = ending.not_finite(facts(broken))
+    assert found is not None
+    assert "a.png" in found.evidence
+    rose = Course(400, 10.0, stretches([*FALLING[:30], *[40.0] * 10]), [], "the loss is not finite")
+    assert ending.not_finite(facts(rose)) is None
+    assert ending.diverged(facts(rose)) is not None
+
+
+def test_causes_come_before_symptoms_before_costs_and_the_surest_first() -> None:
+    def one(name: str, kind: Any, confidence: float) -> Ailment:
+        return Ailment(name, kind, confidence, "", "", "")
+
+    said = [one("a", "cost", 1.0), one("b", "symptom", 0.9), one("c", "cause", 0.5), one("d", "cause", 0.7)]
+    assert [ailment.name for ailment in most_likely_first(said)] == ["d", "c", "b", "a"]
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3.0, 0.5), (4.0, 0.75), (5.0, 1.0), (9.0, 1.0), (2.0, 0.5)])
+def test_confidence_rises_from_a_half_at_the_threshold(value: float, expected: float) -> None:
+    assert beyond(value, 3.0, 5.0) == pytest.approx(expected)
+    assert beyond(-value, -3.0, -5.0) == pytest.approx(expected)
+
+
+def test_facts_survive_json_with_four_digits() -> None:
+    given = facts(probe={"spread": 0.123456})
+    back = from_json(to_json(given))
+    assert back.probe is not None
+    assert back.probe.spread == 0.1235
+    assert back.settings == given.settings
+    assert back.course.checkups == given.course.checkups
+
+
+def test_without_data_and_model_the_log_alone_is_judged() -> None:
+    bare = Facts(settings=SETTINGS, parameters=(1, 1), state="running", course=Course(0, 0.0, [], []))
+    assert diagnose(bare) == []

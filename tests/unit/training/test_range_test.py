@@ -1,0 +1,70 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import detrkit
+from detrkit.cli.main import app
+from detrkit.training.range_test import HIGHEST, LOWEST, find_rate, smooth, suggest
+
+
+def test_the_suggestion_is_a_tenth_of_the_rate_where_the_loss_is_lowest() -> None:
+    rates = np.logspace(-7, 0, 71)
+    losses = 2 + np.abs(np.log10(rates) + 2)  # lowest at 1e-2
+    assert suggest(rates.tolist(), losses.tolist()) == pytest.approx(1e-3)
+
+
+def test_a_loss_that_never_falls_suggests_nothing() -> None:
+    rates = np.logspace(-7, 0, 50).tolist()
+    assert suggest(rates, np.linspace(2, 3, 50).tolist()) is None
+    assert suggest(rates, [2.0] * 50) is None
+    assert suggest([], []) is None
+
+
+def test_smoothing_is_an_unbiased_moving_average() -> None:
+    losses = np.random.default_rng(0).uniform(1, 2, 30)
+    expected = []
+    for last in range(1, 31):
+        weights = 0.95 ** np.arange(last)[::-1]
+        expected.append(np.average(losses[:last], weights=weights))
+    assert smooth(losses.tolist()) == pytest.approx(expected)
+
+
+def test_rates_rise_evenly_and_the_first_loss_is_that_of_a_run(
+    tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
+) -> None:
+    data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
+    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 1, "train.trackers": []}
+    experiment = detrkit.recipe("detr_r50", settings)
+    test = find_rate(experiment, data, steps=4)
+    assert test.rates == pytest.approx(
+        np.logspace(np.log10(LOWEST), np.log10(HIGHEST), 4)[: len(test.rates)].tolist()
+    )
+    assert test.backbone == pytest.approx(0.1)
+    for event in detrkit.fit(experiment, data, tmp_path / "run"):
+        if isinstance(event, detrkit.training.events.Stepped):
+            assert test.losses[0] == event.loss
+
+
+def test_the_command_writes_picture_and_numbers_and_starts_no_run(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    small_detr: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
+    monkeypatch.setattr("detrkit.training.range_test.find_rate.__kwdefaults__", {"init": None, "steps": 3})
+    given = [
+        f"--set={name}={json.dumps(value)}" for name, value in (small_detr | {"data.batch_size": 2}).items()
+    ]
+    out = tmp_path / "run"
+    result = CliRunner().invoke(
+        app, ["train", "detr_r50", "--find-lr", "--data", str(data), "--out", str(out), *given]
+    )
+    assert result.exit_code == 0, result.output
+    assert (out / "find-lr.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((out / "find-lr.json").read_text())["rates"]) >= 1
+    assert not (out / "experiment.toml").exists()
