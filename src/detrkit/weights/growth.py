@@ -38,6 +38,7 @@ BLOCKS = {
 BASIC = ("resnet18", "resnet34")
 """Those whose blocks have two convolutions; the others' have three."""
 
+_TRANSFORMER = ("network.encoder.", "network.decoder.")
 _BLOCK = re.compile(r"network\.backbone\.layer(\d)\.(\d+)\.(.+)")
 _LAYER = re.compile(r"network\.(encoder|decoder)\.layers\.(\d+)\.(.+)")
 _PROJECTION = re.compile(r"network\.encoder\.project\.(\d+)\.(.+)")
@@ -63,8 +64,20 @@ class Filled(NamedTuple):
     grown: str
 
 
-def origin(name: str, source: ModelSettings, target: ModelSettings) -> Taken | Filled:
+class Fresh(NamedTuple):
+    """The target's own random numbers, and why."""
+
+    reason: str
+
+
+Origin = Taken | Filled | Fresh
+
+
+def origin(name: str, source: ModelSettings, target: ModelSettings) -> Origin:
     """Where a tensor of the target's network comes from."""
+    widths = source.transformer.width, target.transformer.width
+    if widths[0] != widths[1] and name.startswith(_TRANSFORMER) and not name.endswith("anchors"):
+        return Fresh(f"model.transformer.width {widths[0]} there, {widths[1]} here")
     if block := _BLOCK.fullmatch(name):
         return _of_block(block, source, target)
     if layer := _LAYER.fullmatch(name):
@@ -74,7 +87,7 @@ def origin(name: str, source: ModelSettings, target: ModelSettings) -> Taken | F
     return Taken(name)
 
 
-def _of_block(block: re.Match[str], source: ModelSettings, target: ModelSettings) -> Taken | Filled:
+def _of_block(block: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
     stage, number, tail = int(block[1]), int(block[2]), block[3]
     existing = BLOCKS[source.backbone.name][stage - 1]
     if number < existing:
@@ -91,10 +104,11 @@ def _of_block(block: re.Match[str], source: ModelSettings, target: ModelSettings
     return Taken(f"network.backbone.layer{stage}.{template}.{tail}", _INSIDE)
 
 
-def _of_layer(layer: re.Match[str], source: ModelSettings, target: ModelSettings) -> Taken | Filled:
+def _of_layer(layer: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
     name, part, number, tail = layer[0], layer[1], int(layer[2]), layer[3]
     existing, wanted = (getattr(model, part).layers for model in (source, target))
-    if wanted <= existing or existing == 0 or not _same_kind(part, source, target):
+    other_decoder = part == "decoder" and source.decoder.kind != target.decoder.kind
+    if wanted <= existing or existing == 0 or other_decoder:
         return Taken(name)
     before = f"network.{part}.layers.{existing - 1}.{tail}"
     if part == "decoder" and target.decoder.kind == "anchor":
@@ -106,12 +120,7 @@ def _of_layer(layer: re.Match[str], source: ModelSettings, target: ModelSettings
     return Filled(0.0, _END) if _ENDS.fullmatch(tail) else Taken(before, _INSIDE)
 
 
-def _same_kind(part: str, source: ModelSettings, target: ModelSettings) -> bool:
-    same_decoder = part == "encoder" or source.decoder.kind == target.decoder.kind
-    return same_decoder and source.transformer.width == target.transformer.width
-
-
-def _of_norm(before: str, tail: str, new: bool, last: bool) -> Taken | Filled:
+def _of_norm(before: str, tail: str, new: bool, last: bool) -> Origin:
     """Of the old last layer and the new ones: the old last scale and shift come last, and once."""
     ends_layer = _LAST_NORM.fullmatch(tail) is not None
     if last and ends_layer:
@@ -121,8 +130,9 @@ def _of_norm(before: str, tail: str, new: bool, last: bool) -> Taken | Filled:
     return Filled(1.0 if tail.endswith("weight") else 0.0, "neutral: the last layer scales and shifts")
 
 
-def _of_projection(projection: re.Match[str], source: ModelSettings, target: ModelSettings) -> Taken:
-    """A level's projection stands at the level's place among all; ``none`` is where no source has one."""
+def _of_projection(projection: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
+    """A level's projection stands at the level's place among all."""
     level, levels = target.backbone.levels[int(projection[1])], source.backbone.levels
-    place = str(levels.index(level)) if level in levels else "none"
-    return Taken(f"network.encoder.project.{place}.{projection[2]}")
+    if level not in levels:
+        return Fresh(f"the source's encoder does not see {level}")
+    return Taken(f"network.encoder.project.{levels.index(level)}.{projection[2]}")

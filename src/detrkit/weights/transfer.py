@@ -4,7 +4,7 @@ Every tensor of both sides is accounted for, so that nobody has to guess what wa
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from detrkit.catalog import Category
 from detrkit.settings.experiment import Experiment
 from detrkit.weights.architecture import require_same_blocks
-from detrkit.weights.growth import Filled, Taken, origin
+from detrkit.weights.growth import Filled, Fresh, Taken, origin
 from detrkit.weights.store import Stored
 
 Plan = Literal["grow", "imagenet"]
@@ -93,25 +93,35 @@ class _Fitted(NamedTuple):
 def _start(
     name: str, fresh: Tensor, source: Stored, experiment: Experiment, categories: tuple[Category, ...]
 ) -> tuple[Tensor, Row]:
-    found = origin(name, source.experiment.model, experiment.model)
-    if isinstance(found, Filled):
-        return torch.full_like(fresh, found.value), Row(name, "grown", fresh.numel(), found.grown)
-    old = source.tensors.get(found.name)
-    there, here = source.experiment.scoring.kind, experiment.scoring.kind
+    match origin(name, source.experiment.model, experiment.model):
+        case Filled(value, grown):
+            return torch.full_like(fresh, value), Row(name, "grown", fresh.numel(), grown)
+        case Fresh(reason):
+            return fresh, Row(name, "fresh", fresh.numel(), reason)
+        case Taken(there, grown):
+            fitted = _take(name, there, fresh, source, experiment, categories)
+            if fitted.what == "fresh":
+                return fitted.tensor, Row(name, "fresh", fresh.numel(), fitted.reason)
+            what, reason = ("grown", grown) if grown else fitted[1:]
+            return fitted.tensor, Row(name, what, fresh.numel(), reason, there)
+        case other:
+            assert_never(other)
+
+
+def _take(
+    name: str,
+    there: str,
+    fresh: Tensor,
+    source: Stored,
+    experiment: Experiment,
+    categories: tuple[Category, ...],
+) -> _Fitted:
+    old, kinds = source.tensors.get(there), (source.experiment.scoring.kind, experiment.scoring.kind)
     if old is None:
-        fitted = _Fitted(fresh, "fresh", "the source has none")
-    elif ".heads.classes." in name and there != here:
-        fitted = _Fitted(fresh, "fresh", f"scoring.kind {there} there, {here} here")
-    else:
-        fitted = _as_new_part(found, _fit(name, fresh, old, source.categories, categories))
-    taken = None if fitted.what == "fresh" else found.name
-    return fitted.tensor, Row(name, fitted.what, fresh.numel(), fitted.reason, taken)
-
-
-def _as_new_part(found: Taken, fitted: _Fitted) -> _Fitted:
-    if found.grown and fitted.what != "fresh":
-        return _Fitted(fitted.tensor, "grown", found.grown)
-    return fitted
+        return _Fitted(fresh, "fresh", "the source has none")
+    if ".heads.classes." in name and kinds[0] != kinds[1]:
+        return _Fitted(fresh, "fresh", f"scoring.kind {kinds[0]} there, {kinds[1]} here")
+    return _fit(name, fresh, old, source.categories, categories)
 
 
 def _dropped(source: Stored, rows: Sequence[Row]) -> list[Row]:
