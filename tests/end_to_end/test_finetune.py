@@ -62,7 +62,7 @@ def test_bccd_with_one_command(
     source = read(checkpoint).tensors
     assert {row["name"] for row in tensors} == set(source), "every tensor of both sides is told"
     told = Counter(row["what"] for row in tensors)
-    assert told == {"copied": len(source) - 2, "adapted": 2}
+    assert told == {"carried": len(source) - 2, "adapted": 2}
     stored = read(tmp_path / "run")
     assert [category.name for category in stored.categories] == ["Platelets", "RBC", "WBC"]
     assert stored.tensors[f"network.{HEAD}.weight"].shape == (4, 32)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from detrkit.cli.options import Assignments, Checkpoint
+from detrkit.cli.weights_transfer import transfer
 
-app = typer.Typer(help="Look into files of weights, and convert them.", no_args_is_help=True)
+app = typer.Typer(help="Look into files of weights, convert and transfer them.", no_args_is_help=True)
 
 
 @app.command()
@@ -70,3 +71,6 @@ def convert(
                 f"{destination}: '{suffix}' is no layout; take .safetensors, .pth or a folder."
             )
     typer.echo(f"Wrote {destination}.")
+
+
+app.command()(transfer)

@@ -67,7 +67,7 @@ class ProgressBar:
         for line in _introduction(event):
             self.say(line)
         if event.origins:
-            self.console.print(_origins_table(event.origins))
+            self.console.print(origins_table(event.origins))
         self._steps = event.length.steps
         self._stride = max(1, event.length.steps // 20)
         self._bar.update(self._task, total=event.length.steps, completed=event.step)
@@ -124,7 +124,8 @@ def _introduction(event: Started) -> list[str]:
     return lines
 
 
-def _origins_table(origins: Sequence[Row]) -> Table:
+def origins_table(origins: Sequence[Row]) -> Table:
+    """What became of the parts of two detectors when one started from the other's weights."""
     table = Table("part", "", "tensors", "elements", "", title="Starting weights", box=SIMPLE_HEAD)
     for part, what, tensors, elements, reason in summarise(origins):
         table.add_row(part, what, str(tensors), f"{elements:,}", reason)

@@ -35,6 +35,7 @@ from detrkit.training.averaging import Average
 from detrkit.training.memory import recompute_activations
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
+from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.transfer import Row, transfer
 
 _MAY_CHANGE = {
@@ -181,7 +182,9 @@ def _start(detector: Detector, experiment: Experiment, init: Path | None) -> lis
     if init is None:
         load_pretrained(detector.backbone, experiment.model.backbone)  # pyright: ignore[reportArgumentType]
         return []
-    started = transfer(read(init), detector.state_dict(), experiment, detector.categories)
+    source = read(init)
+    require_same_architecture(source.experiment, experiment, init)
+    started = transfer(source, detector.state_dict(), experiment, detector.categories)
     detector.load_state_dict(started.tensors)
     return started.rows
 

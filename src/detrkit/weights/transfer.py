@@ -1,29 +1,39 @@
-"""Starting weights from another detector of the same architecture, for the same or other classes.
+"""Starting weights from another detector: other classes, and other architectures.
 
 Every tensor of both sides is accounted for, so that nobody has to guess what was loaded.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor
 
 from detrkit.catalog import Category
-from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment
+from detrkit.weights.architecture import require_same_blocks
+from detrkit.weights.growth import Filled, Fresh, Taken, origin
 from detrkit.weights.store import Stored
 
-What = Literal["copied", "adapted", "fresh", "unused"]
+Plan = Literal["grow", "imagenet"]
+"""Whether the backbone is the source's, grown where it is to be deeper, or the new detector's own."""
+
+What = Literal["carried", "adapted", "grown", "fresh", "dropped"]
 
 
 class Row(NamedTuple):
-    """What became of one tensor: of the new detector or, if ``unused``, of the old one."""
+    """What became of one tensor: of the new detector or, if ``dropped``, of the old one.
+
+    ``carried`` has the source's numbers and ``adapted`` some of them. ``grown`` belongs to a part that the
+    source lacks, and starts as ``reason`` says. ``fresh`` has the new detector's own numbers. ``source`` is
+    the old tensor that was taken.
+    """
 
     name: str
     what: What
     elements: int
     reason: str = ""
+    source: str | None = None
 
 
 class Transfer(NamedTuple):
@@ -34,32 +44,36 @@ class Transfer(NamedTuple):
 
 
 def transfer(
-    source: Stored, fresh: dict[str, Tensor], experiment: Experiment, categories: tuple[Category, ...]
+    source: Stored,
+    fresh: dict[str, Tensor],
+    experiment: Experiment,
+    categories: tuple[Category, ...],
+    plan: Plan = "grow",
 ) -> Transfer:
     """The state ``fresh`` of a new detector with what the ``source`` has for it put in.
 
-    A tensor of equal shape is copied. Of the class head and of denoising's labels, rows are copied by
-    category name, and 'no object' as itself; classes that the source lacks keep their fresh rows. The
-    whole class head stays fresh if ``scoring.kind`` differs, since a logit then means something else. Of
-    the object queries and of the anchors, the first ones are taken. All else stays fresh.
+    A tensor of equal shape is carried, and new blocks and layers start as ``growth`` says. Of the class head
+    and of denoising's labels, rows are taken by category name, and 'no object' as itself; classes that the
+    source lacks keep their fresh rows. The whole class head stays fresh if ``scoring.kind`` differs, since a
+    logit then means something else. Of the object queries, of the anchors and of the hidden units of
+    feed-forward networks, the first ones are taken; further hidden units add nothing yet. All else stays
+    fresh, which after a change of the width is the whole transformer: its channels, heads and sines then mean
+    something else.
 
     Raises:
-        DetrkitError: where the backbones differ, so that their weights mean different things.
+        DetrkitError: where the backbones' weights mean different things, unless the plan is ``imagenet``.
     """
-    _require_same_backbone(source.experiment, experiment)
+    if plan == "grow":
+        require_same_blocks(source.experiment, experiment)
     tensors, rows = {}, []
-    there, here = source.experiment.scoring.kind, experiment.scoring.kind
     for name, tensor in fresh.items():
-        old = source.tensors.get(name)
-        if old is not None and ".heads.classes." in name and there != here:
-            reason = f"scoring.kind {there} there, {here} here"
+        if plan == "imagenet" and name.startswith("network.backbone."):
+            reason = f"of model.backbone.weights {experiment.model.backbone.weights}"
             tensors[name], row = tensor, Row(name, "fresh", tensor.numel(), reason)
         else:
-            tensors[name], row = _fit(name, tensor, old, source.categories, categories)
+            tensors[name], row = _start(name, tensor, source, experiment, categories)
         rows.append(row)
-    unused = [name for name in source.tensors if name not in fresh]
-    rows += [Row(name, "unused", source.tensors[name].numel(), "has no place here") for name in unused]
-    return Transfer(tensors, rows)
+    return Transfer(tensors, rows + _dropped(source, rows))
 
 
 def summarise(rows: Sequence[Row]) -> list[tuple[str, What, int, int, str]]:
@@ -70,33 +84,74 @@ def summarise(rows: Sequence[Row]) -> list[tuple[str, What, int, int, str]]:
     return [(part, what, len(sizes), sum(sizes), reason) for (part, what, reason), sizes in lines.items()]
 
 
-def _require_same_backbone(source: Experiment, target: Experiment) -> None:
-    for name in ("name", "norm"):
-        old, new = getattr(source.model.backbone, name), getattr(target.model.backbone, name)
-        if old != new:
-            raise DetrkitError(
-                f"the starting weights have model.backbone.{name} {old}, not {new}: train with "
-                f"--set model.backbone.{name}={old}, or start from weights that have {new}."
-            )
+class _Fitted(NamedTuple):
+    tensor: Tensor
+    what: What
+    reason: str = ""
+
+
+def _start(
+    name: str, fresh: Tensor, source: Stored, experiment: Experiment, categories: tuple[Category, ...]
+) -> tuple[Tensor, Row]:
+    match origin(name, source.experiment.model, experiment.model):
+        case Filled(value, grown):
+            return torch.full_like(fresh, value), Row(name, "grown", fresh.numel(), grown)
+        case Fresh(reason):
+            return fresh, Row(name, "fresh", fresh.numel(), reason)
+        case Taken(there, grown):
+            fitted = _take(name, there, fresh, source, experiment, categories)
+            if fitted.what == "fresh":
+                return fitted.tensor, Row(name, "fresh", fresh.numel(), fitted.reason)
+            what, reason = ("grown", grown) if grown else fitted[1:]
+            return fitted.tensor, Row(name, what, fresh.numel(), reason, there)
+        case other:
+            assert_never(other)
+
+
+def _take(
+    name: str,
+    there: str,
+    fresh: Tensor,
+    source: Stored,
+    experiment: Experiment,
+    categories: tuple[Category, ...],
+) -> _Fitted:
+    old, kinds = source.tensors.get(there), (source.experiment.scoring.kind, experiment.scoring.kind)
+    if old is None:
+        return _Fitted(fresh, "fresh", "the source has none")
+    if ".heads.classes." in name and kinds[0] != kinds[1]:
+        return _Fitted(fresh, "fresh", f"scoring.kind {kinds[0]} there, {kinds[1]} here")
+    return _fit(name, fresh, old, source.categories, categories)
+
+
+def _dropped(source: Stored, rows: Sequence[Row]) -> list[Row]:
+    """The tensors of the source that nothing was taken from."""
+    taken, names = {row.source for row in rows}, {row.name for row in rows}
+    return [
+        Row(name, "dropped", tensor.numel(), "another stands here" if name in names else "has no place here")
+        for name, tensor in source.tensors.items()
+        if name not in taken
+    ]
 
 
 def _fit(
     name: str,
     fresh: Tensor,
-    old: Tensor | None,
+    old: Tensor,
     old_categories: tuple[Category, ...],
     categories: tuple[Category, ...],
-) -> tuple[Tensor, Row]:
-    if old is None:
-        return fresh, Row(name, "fresh", fresh.numel(), "the source has none")
-    if _is_by_class(name) and old.shape[1:] == fresh.shape[1:]:
-        return _class_rows(name, fresh, old, old_categories, categories)
+) -> _Fitted:
+    if _is_by_class(name) and old.shape[1:] == fresh.shape[1:] and old_categories != categories:
+        return _class_rows(fresh, old, old_categories, categories)
     if old.shape == fresh.shape:
-        return old.clone(), Row(name, "copied", fresh.numel())
+        return _Fitted(old.clone(), "carried")
     if name.endswith(("decoder.queries", "decoder.anchors")) and old.shape[1:] == fresh.shape[1:]:
-        return _first_rows(name, fresh, old)
-    shapes = f"shape {tuple(old.shape)} there, {tuple(fresh.shape)} here"
-    return fresh, Row(name, "fresh", fresh.numel(), shapes)
+        return _first_rows(fresh, old)
+    if name.endswith(("feedforward.0.weight", "feedforward.0.bias")) and old.shape[1:] == fresh.shape[1:]:
+        return _first_rows(fresh, old)
+    if name.endswith("feedforward.3.weight") and len(old) == len(fresh):
+        return _first_columns(fresh, old)
+    return _Fitted(fresh, "fresh", f"shape {tuple(old.shape)} there, {tuple(fresh.shape)} here")
 
 
 def _is_by_class(name: str) -> bool:
@@ -104,22 +159,26 @@ def _is_by_class(name: str) -> bool:
     return ".heads.classes." in name or ".denoising.labels." in name
 
 
-def _first_rows(name: str, fresh: Tensor, old: Tensor) -> tuple[Tensor, Row]:
+def _first_rows(fresh: Tensor, old: Tensor) -> _Fitted:
     count = min(len(old), len(fresh))
-    taken = torch.cat([old[:count], fresh[count:]])
     reason = f"the first {count} of {len(old)} rows" + (
         f", {len(fresh) - count} fresh" if len(fresh) > count else ""
     )
-    return taken, Row(name, "adapted", fresh.numel(), reason)
+    return _Fitted(torch.cat([old[:count], fresh[count:]]), "adapted", reason)
+
+
+def _first_columns(fresh: Tensor, old: Tensor) -> _Fitted:
+    """What the hidden units add up to: further units add nothing yet, so that the sum stays."""
+    count = min(old.shape[1], fresh.shape[1])
+    reason = f"the first {count} of {old.shape[1]} columns" + (
+        f", {fresh.shape[1] - count} zero" if fresh.shape[1] > count else ""
+    )
+    return _Fitted(torch.cat([old[:, :count], torch.zeros_like(fresh[:, count:])], dim=1), "adapted", reason)
 
 
 def _class_rows(
-    name: str,
-    fresh: Tensor,
-    old: Tensor,
-    old_categories: tuple[Category, ...],
-    categories: tuple[Category, ...],
-) -> tuple[Tensor, Row]:
+    fresh: Tensor, old: Tensor, old_categories: tuple[Category, ...], categories: tuple[Category, ...]
+) -> _Fitted:
     """Rows by category name. Rows beyond the classes ('no object') keep their place at the end."""
     label_of = {category.name: label for label, category in enumerate(old_categories) if category.used}
     pairs = {
@@ -134,10 +193,9 @@ def _class_rows(
     if pairs:
         taken[list(pairs)] = old[list(pairs.values())]
     if len(pairs) == len(fresh) == len(old):
-        return taken, Row(name, "copied", fresh.numel(), "rows by category name")
+        return _Fitted(taken, "carried", "rows by category name")
     known = sum(label < len(categories) for label in pairs)
-    reason = f"{known} of {len(categories)} classes by name, the rest fresh"
-    return taken, Row(name, "adapted", fresh.numel(), reason)
+    return _Fitted(taken, "adapted", f"{known} of {len(categories)} classes by name, the rest fresh")
 
 
 def _part(name: str) -> str:
