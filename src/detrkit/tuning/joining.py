@@ -20,6 +20,12 @@ from detrkit.tuning.plan import REDUCTION, Plan
 HEARTBEAT, GRACE = 15, 60
 """A worker says so often that it lives, and after so long a silence it is taken for dead; in seconds."""
 
+_PATIENCE = 20
+"""Seconds until a storage whose tables are in the making is given up."""
+
+_MADE_TWICE = ("already exists", "duplicate key", "Duplicate entry", "UNIQUE constraint")
+"""What databases say where two workers make the same table or row at once."""
+
 _ABOUT = "detrkit"
 """Beside a study: what was asked, and its plan."""
 
@@ -41,18 +47,8 @@ def open_storage(url: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> RD
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    kind, colon, rest = url.partition("://")
-    # SQLite has one writer at a time; the others wait for it
-    more: dict[str, Any] = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {"pool_pre_ping": True}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return RDBStorage(
-                f"{_DRIVERS.get(kind, kind)}{colon}{rest}",
-                engine_kwargs=more,
-                heartbeat_interval=heartbeat,
-                grace_period=grace,
-            )
+        return _with_tables(url, heartbeat, grace)
     except ImportError:
         raise DetrkitError(
             f"--storage {shown(url)} needs its driver: pip install 'psycopg[binary]' for postgresql://, "
@@ -111,6 +107,30 @@ def shown(url: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says, without the rest of what a database tells."""
     return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _with_tables(url: str, heartbeat: int, grace: int) -> RDBStorage:
+    """The storage; tables that another worker makes at this very moment are waited for."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kind, colon, rest = url.partition("://")
+    # SQLite has one writer at a time; the others wait for it
+    more: dict[str, Any] = {"connect_args": {"timeout": 60}} if kind == "sqlite" else {"pool_pre_ping": True}
+    end = time.monotonic() + _PATIENCE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        while True:
+            try:
+                return RDBStorage(
+                    f"{_DRIVERS.get(kind, kind)}{colon}{rest}",
+                    engine_kwargs=more,
+                    heartbeat_interval=heartbeat,
+                    grace_period=grace,
+                )
+            except SQLAlchemyError as error:
+                if time.monotonic() > end or not any(word in str(error) for word in _MADE_TWICE):
+                    raise
+                time.sleep(0.2)
 
 
 def _wait_for_plan(study: Study, seconds: float = 30) -> Mapping[str, Any]:

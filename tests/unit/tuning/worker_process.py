@@ -20,7 +20,7 @@ def main(url: str, trials: int, log: Path) -> None:
         note(f"begin {attempt.number}")
         rate = math.log10(attempt.settings["optim.lr"]) + 3
         for part in range(1, 10):
-            time.sleep(0.03)
+            time.sleep(0.2 if part == 1 else 0.02)
             attempt.report(part, 0.8 * math.exp(-(rate**2)) * part / 9, 1.0)
         note(f"end {attempt.number}")
 
