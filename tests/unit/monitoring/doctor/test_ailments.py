@@ -269,12 +269,12 @@ def test_a_number_that_is_none_is_a_broken_image_unless_the_loss_rose_before() -
     assert ending.diverged(facts(rose)) is not None
 
 
-def test_causes_come_before_symptoms_before_costs_and_the_surest_first() -> None:
+def test_causes_come_before_costs_before_symptoms_and_the_surest_first() -> None:
     def one(name: str, kind: Any, confidence: float) -> Ailment:
         return Ailment(name, kind, confidence, "", "", "")
 
     said = [one("a", "cost", 1.0), one("b", "symptom", 0.9), one("c", "cause", 0.5), one("d", "cause", 0.7)]
-    assert [ailment.name for ailment in most_likely_first(said)] == ["d", "c", "b", "a"]
+    assert [ailment.name for ailment in most_likely_first(said)] == ["d", "c", "a", "b"]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(3.0, 0.5), (4.0, 0.75), (5.0, 1.0), (9.0, 1.0), (2.0, 0.5)])
