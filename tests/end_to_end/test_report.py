@@ -9,7 +9,16 @@ from typer.testing import CliRunner
 
 from detrkit.cli.main import app
 
-SECTIONS = ["overview", "training", "validation", "precision-recall", "iou", "errors", "calibration"]
+SECTIONS = [
+    "overview",
+    "diagnosis",
+    "training",
+    "validation",
+    "precision-recall",
+    "iou",
+    "errors",
+    "calibration",
+]
 SECTIONS += ["images", "attention", "queries", "classes", "settings"]
 
 

@@ -19,7 +19,7 @@ def find_rate_and_say(experiment: "Experiment", data: Path, out: Path, init: Pat
     from detrkit.training.range_test import find_rate
 
     with Console(stderr=True).status("Raising the learning rate from step to step .."):
-        test = find_rate(experiment, data, init=init)
+        test = find_rate(experiment, data, init)
     output_folder(out)
     draw_range_test(test).savefig(out / "find-lr.png", dpi=120)
     (out / "find-lr.json").write_text(json.dumps(test._asdict(), indent=1) + "\n", "utf-8")

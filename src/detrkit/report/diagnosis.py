@@ -11,7 +11,7 @@ from detrkit.report.content import Block, Column, Missing, Section, Table, Text,
 _COLUMNS = [
     Column("Found"),
     Column(
-        "Kind", meaning="a cause explains a low AP, a symptom is what causes look like, a cost is time lost"
+        "Kind", meaning="a cause explains a low AP, a cost is time lost, a symptom is what causes look like"
     ),
     Column("Confidence", "fraction"),
     Column("Evidence"),

@@ -20,6 +20,8 @@ from detrkit.training.step import NonFiniteLossError, agree, take_step, to_devic
 
 LOWEST, HIGHEST = 1e-7, 1.0
 """Between which rates of everything but the backbone the test looks."""
+STEPS = 200
+"""How many steps the test has at most: 7 decades of rates, of which neighbours differ by 8 %."""
 SMOOTHING = 0.95
 """What the moving average of the loss keeps; it is unbiased, as Adam's are."""
 DIVERGED = 2.0
@@ -41,10 +43,10 @@ class RangeTest(NamedTuple):
     suggestion: float | None
 
 
-def find_rate(experiment: Experiment, data: Path, *, init: Path | None = None, steps: int = 200) -> RangeTest:
-    """The loss of ``steps`` steps at rising rates, from the weights that a run would begin with.
+def find_rate(experiment: Experiment, data: Path, init: Path | None = None) -> RangeTest:
+    """The loss of 200 steps at rising rates, from the weights that a run would begin with.
 
-    Nothing is kept of it: a run that follows begins anew.
+    There are fewer where `train.max_steps` is less. Nothing is kept: a run that follows begins anew.
 
     Raises:
         DetrkitError: where the data, the settings or the weights are at fault.
@@ -55,6 +57,7 @@ def find_rate(experiment: Experiment, data: Path, *, init: Path | None = None, s
             "for "
             "--find-lr, whose answer is the same."
         )
+    steps = min(experiment.train.max_steps or STEPS, STEPS)
     limited = experiment.train.model_copy(update={"budget": None, "max_steps": steps})
     with TemporaryDirectory() as folder:
         settings = experiment.model_copy(update={"train": limited})

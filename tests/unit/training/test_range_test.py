@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import detrkit
 from detrkit.cli.main import app
+from detrkit.training.events import Stepped
 from detrkit.training.range_test import HIGHEST, LOWEST, find_rate, smooth, suggest
 
 
@@ -37,28 +38,26 @@ def test_rates_rise_evenly_and_the_first_loss_is_that_of_a_run(
     tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
 ) -> None:
     data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
-    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 1, "train.trackers": []}
+    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 3, "train.trackers": []}
     experiment = detrkit.recipe("detr_r50", settings)
-    test = find_rate(experiment, data, steps=4)
+    test = find_rate(experiment, data)
     assert test.rates == pytest.approx(
-        np.logspace(np.log10(LOWEST), np.log10(HIGHEST), 4)[: len(test.rates)].tolist()
+        np.logspace(np.log10(LOWEST), np.log10(HIGHEST), 3)[: len(test.rates)].tolist()
     )
     assert test.backbone == pytest.approx(0.1)
-    for event in detrkit.fit(experiment, data, tmp_path / "run"):
-        if isinstance(event, detrkit.training.events.Stepped):
-            assert test.losses[0] == event.loss
+    events = detrkit.fit(experiment, data, tmp_path / "run")
+    first = next(event for event in events if isinstance(event, Stepped))
+    events.close()
+    assert test.losses[0] == first.loss
 
 
 def test_the_command_writes_picture_and_numbers_and_starts_no_run(
-    tmp_path: Path,
-    write_coco: Callable[..., Path],
-    small_detr: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
 ) -> None:
     data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
-    monkeypatch.setattr("detrkit.training.range_test.find_rate.__kwdefaults__", {"init": None, "steps": 3})
     given = [
-        f"--set={name}={json.dumps(value)}" for name, value in (small_detr | {"data.batch_size": 2}).items()
+        f"--set={name}={json.dumps(value)}"
+        for name, value in (small_detr | {"data.batch_size": 2, "train.max_steps": 3}).items()
     ]
     out = tmp_path / "run"
     result = CliRunner().invoke(

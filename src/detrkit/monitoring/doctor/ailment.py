@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-Kind = Literal["cause", "symptom", "cost"]
-"""A cause explains a low AP; a symptom is what causes look like; a cost is time or accuracy given away."""
+Kind = Literal["cause", "cost", "symptom"]
+"""A cause explains a low AP; a cost is time or accuracy given away; a symptom is what causes look like."""
 
 
 class Ailment(NamedTuple):
@@ -32,8 +32,11 @@ class Ailment(NamedTuple):
 
 
 def most_likely_first(ailments: Iterable[Ailment]) -> list[Ailment]:
-    """Causes before symptoms before costs, each by confidence; where these are equal, as they came."""
-    order = {"cause": 0, "symptom": 1, "cost": 2}
+    """Causes, then costs, then symptoms, each by confidence; where these are equal, as they came.
+
+    Symptoms are last, since there is nothing to change about them but their causes.
+    """
+    order = {"cause": 0, "cost": 1, "symptom": 2}
     return sorted(ailments, key=lambda ailment: (order[ailment.kind], -ailment.confidence))
 
 

@@ -16,6 +16,7 @@ from detrkit.evaluation.coco import Result, rows_of
 from detrkit.monitoring.doctor.facts import Answers
 
 Boxes = Float64[np.ndarray, "N 4"]
+FoundBoxes = Float64[np.ndarray, "D 4"]
 Size = tuple[int, int]
 
 AS_THEY_ARE = "as they are"
@@ -144,14 +145,14 @@ def _scale(catalog: Catalog, found: list[Float64[np.ndarray, "D 6"]], chosen: li
     return float(np.median(reached) / max(np.median(stated), 1e-9)) if len(reached) and len(stated) else 1.0
 
 
-def _best_iou(boxes: Boxes, found: Boxes) -> Float64[np.ndarray, " N"]:
+def _best_iou(boxes: Boxes, found: FoundBoxes) -> Float64[np.ndarray, " N"]:
     """Each box's highest IoU with one that was found; 0 for a box without area, or where nothing was."""
     if not len(found):
         return np.zeros(len(boxes))
     return _iou(boxes, found).max(axis=1)
 
 
-def _iou(boxes: Boxes, found: Boxes) -> Float64[np.ndarray, "N D"]:
+def _iou(boxes: Boxes, found: FoundBoxes) -> Float64[np.ndarray, "N D"]:
     low = np.maximum(boxes[:, None, :2], found[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], found[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)

@@ -46,7 +46,7 @@ def _as_read(name: str) -> str:
 
 
 def _made(name: str) -> str:
-    return f"taken for that ({name})" if " read as " in name else name
+    return "read that way" if " read as " in name else name
 
 
 def labels_mistaken(facts: Facts) -> Ailment | None:

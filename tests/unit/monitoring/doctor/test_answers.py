@@ -12,7 +12,7 @@ from detrkit.catalog import Catalog, Category
 from detrkit.evaluation.coco import Result
 from detrkit.monitoring.doctor.ailment import Ailment
 from detrkit.monitoring.doctor.answers import AS_THEY_ARE, answers_of
-from detrkit.monitoring.doctor.facts import Course, Facts, Splits
+from detrkit.monitoring.doctor.facts import Course, Facts
 from detrkit.monitoring.doctor.teaching import boxes_mistaken, labels_mistaken
 
 WIDTH, HEIGHT, CLASSES = 200, 160, 5
@@ -56,9 +56,8 @@ def results(
         boxes = np.clip(boxes, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]) + random.normal(0, noise, boxes.shape)
         labels = [named(int(label)) for label in truth.labels[rows]]
         rubbish = [[0.0, 0.0, 9.0, 9.0]]
-        for box, label, score in zip(
-            [*boxes.tolist(), *rubbish], [*labels, 0], [0.9, 0.8, 0.7, 0.1], strict=True
-        ):
+        scores = [*np.linspace(0.9, 0.7, len(boxes)).tolist(), 0.1]
+        for box, label, score in zip([*boxes.tolist(), *rubbish], [*labels, 0], scores, strict=True):
             x, y, right, bottom = box
             found.append(
                 {
@@ -187,4 +186,3 @@ def test_without_detections_nothing_is_said() -> None:
     facts = facts_of(truth, [])
     assert boxes_mistaken(facts) is None
     assert labels_mistaken(facts) is None
-    assert isinstance(facts.splits, Splits | None)

@@ -10,6 +10,10 @@ from detrkit.monitoring.jsonl import JsonLines
 from detrkit.settings.experiment import recipe
 
 
+def started(events: Any, step: int = 0) -> Any:
+    return events.started(step)._replace(trainable_parameters=50_000)
+
+
 @pytest.fixture
 def told(events: Any, tmp_path: Path) -> tuple[LiveDoctor, list[str]]:
     said: list[str] = []
@@ -20,7 +24,7 @@ def test_an_ailment_is_told_once_and_only_after_a_validation(
     told: tuple[LiveDoctor, list[str]], events: Any, tell: Callable
 ) -> None:
     doctor, said = told
-    tell(doctor, events.started(), *(events.stepped(step, data_seconds=0.4) for step in range(1, 21)))
+    tell(doctor, started(events), *(events.stepped(step, data_seconds=0.4) for step in range(1, 21)))
     assert said == []
     tell(doctor, events.validated(20))
     assert len(said) == 1
@@ -35,7 +39,7 @@ def test_a_run_without_ailment_is_left_alone(
 ) -> None:
     doctor, said = told
     steps = [events.stepped(step, data_seconds=0.0) for step in range(1, 21)]
-    tell(doctor, events.started(), *steps, events.validated(20))
+    tell(doctor, started(events), *steps, events.validated(20))
     assert said == []
 
 
@@ -44,7 +48,7 @@ def test_a_long_run_is_remembered_in_part(
 ) -> None:
     doctor, _ = told
     experiment = recipe("shapes")
-    tell(doctor, events.started()._replace(experiment=experiment))
+    tell(doctor, started(events)._replace(experiment=experiment))
     tell(doctor, *(events.stepped(step) for step in range(1, 3 * MOST_LINES)))
     steps = [line["step"] for line in doctor._lines]
     assert MOST_LINES / 2 <= len(steps) <= MOST_LINES
@@ -60,11 +64,9 @@ def test_a_resumed_run_is_judged_from_its_beginning(
     log = JsonLines(tmp_path)
     tell(log, events.started(), *(events.stepped(step, loss=10.0 / step) for step in range(1, 31)))
     steps = [events.stepped(step, loss=0.3, data_seconds=0.0) for step in range(31, 41)]
-    tell(doctor, events.started(step=30), *steps, events.validated(40))
+    tell(doctor, started(events, step=30), *steps, events.validated(40))
     # by these ten steps alone, the loss would never have fallen
     assert not any("never fell" in sentence for sentence in said)
     alone: list[str] = []
-    tell(
-        LiveDoctor(tmp_path, tmp_path / "data", alone.append), events.started(), *steps, events.validated(40)
-    )
+    tell(LiveDoctor(tmp_path, tmp_path / "data", alone.append), started(events), *steps, events.validated(40))
     assert any("never fell" in sentence for sentence in alone)
