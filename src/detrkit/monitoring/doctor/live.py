@@ -1,5 +1,6 @@
 """The doctor beside a run while it trains: one warning for each ailment, when it is first seen."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from detrkit.monitoring.doctor.history import course_of
 from detrkit.monitoring.jsonl import as_line, read_log
 from detrkit.training.events import Event, Started, Stepped, Validated
 
+logger = logging.getLogger(__name__)
+
 MOST_LINES = 4000
 """Steps that are remembered: 100 for each stretch that the doctor cuts a run into."""
 
@@ -26,7 +29,8 @@ class LiveDoctor:
     """Says in words what looks wrong, after each validation, by the log and the detections.
 
     The model is not asked and no image is opened, so it costs next to nothing. An ailment is told once, and a
-    symptom only in the second half of the run, since a healthy one has some in its beginning.
+    symptom only in the second half of the run, since a healthy one has some in its beginning. A doctor that
+    fails stops no run: the log says so.
     """
 
     def __init__(self, folder: Path, data: Path, say: Callable[[str], None]) -> None:
@@ -51,7 +55,12 @@ class LiveDoctor:
                 self._remember(as_line(event))
             case Validated():
                 self._lines.append(as_line(event))
-                self._judge()
+                try:
+                    self._judge()
+                except Exception:
+                    logger.warning(
+                        "The doctor could not judge %s; training goes on.", self._folder, exc_info=True
+                    )
             case _:
                 pass
 

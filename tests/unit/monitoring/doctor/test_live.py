@@ -70,3 +70,16 @@ def test_a_resumed_run_is_judged_from_its_beginning(
     alone: list[str] = []
     tell(LiveDoctor(tmp_path, tmp_path / "data", alone.append), started(events), *steps, events.validated(40))
     assert any("never fell" in sentence for sentence in alone)
+
+
+def test_a_doctor_that_fails_stops_no_run_and_is_said(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(sentence: str) -> None:
+        raise ZeroDivisionError("a fault in the doctor")
+
+    doctor = LiveDoctor(tmp_path, tmp_path / "data", fail)
+    steps = [events.stepped(step, data_seconds=0.4) for step in range(1, 21)]
+    tell(doctor, started(events), *steps, events.validated(20))
+    assert "could not judge" in caplog.text
+    assert "a fault in the doctor" in caplog.text
