@@ -266,7 +266,7 @@ def test_a_planted_fault_is_named_first(
 
 @pytest.mark.long
 def test_the_table_of_the_guide_is_written() -> None:
-    rows = [_row(name) for name in PLANTED]
+    rows = [_row(name) for name in PLANTED if (RECORDINGS / f"{name}.json").exists()]
     guide = Path(__file__).parents[2] / "docs" / "guides" / "doctor.md"
     text = guide.read_text()
     before, _, rest = text.partition("<!-- table -->\n")
