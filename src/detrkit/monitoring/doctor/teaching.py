@@ -9,7 +9,7 @@ from detrkit.monitoring.doctor.facts import Facts
 from detrkit.monitoring.doctor.rates import SETTLED
 
 FITS_BETTER = 0.15
-"""By how much the mean IoU must rise under a mix-up; in recorded runs without one it does by 0.09 at most."""
+"""By how much the mean IoU must rise under a mix-up; in recorded runs without one, by 0.09 at most."""
 FITS = 0.35
 """A mean IoU below this is no fit of anything: runs that learned nothing have 0.33 at most."""
 LEARNED = 0.45
