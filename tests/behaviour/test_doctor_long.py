@@ -86,6 +86,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "random_backbone": SHORTER | {"model.backbone.frozen_stages": 5},
     "shuffled_labels": {"train.max_steps": 700},
     "normalisation": {"train.max_steps": 700},
+    "too_short": {"train.max_steps": 700},
     "few_images": {"train.validate_every": 50},
 }
 
