@@ -65,11 +65,16 @@ SHORTER = SHORT | {"train.max_steps": 120}
 LONG: dict[str, object] = {"train.max_steps": 900}
 """For runs that are to end well."""
 
-RECIPES = {"healthy_anchor": "shapes_anchor", "healthy_conditional": "shapes_conditional"}
+RECIPES = {
+    "healthy_conditional": "shapes_conditional",
+    "healthy_seed": "shapes_conditional",
+    "slow_start": "shapes_anchor",
+}
 
 SETTINGS: dict[str, dict[str, object]] = {
     "healthy": LONG,
-    "healthy_anchor": LONG,
+    "healthy_seed": LONG | {"train.seed": 1},
+    "slow_start": LONG,
     "healthy_conditional": LONG,
     "rate_times_100": SHORT | {"optim.lr": 1e-1, "optim.backbone_lr": 1e-1},
     "rate_by_1000": SHORT | {"optim.lr": 1e-6, "optim.backbone_lr": 1e-6},
