@@ -65,11 +65,16 @@ SHORTER = SHORT | {"train.max_steps": 120}
 LONG: dict[str, object] = {"train.max_steps": 900}
 """For runs that are to end well."""
 
-RECIPES = {"healthy_anchor": "shapes_anchor", "healthy_conditional": "shapes_conditional"}
+RECIPES = {
+    "healthy_conditional": "shapes_conditional",
+    "healthy_seed": "shapes_conditional",
+    "slow_start": "shapes_anchor",
+}
 
 SETTINGS: dict[str, dict[str, object]] = {
     "healthy": LONG,
-    "healthy_anchor": LONG,
+    "healthy_seed": LONG | {"train.seed": 1},
+    "slow_start": LONG,
     "healthy_conditional": LONG,
     "rate_times_100": SHORT | {"optim.lr": 1e-1, "optim.backbone_lr": 1e-1},
     "rate_by_1000": SHORT | {"optim.lr": 1e-6, "optim.backbone_lr": 1e-6},
@@ -86,6 +91,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "random_backbone": SHORTER | {"model.backbone.frozen_stages": 5},
     "shuffled_labels": {"train.max_steps": 700},
     "normalisation": {"train.max_steps": 700},
+    "too_short": {"train.max_steps": 700},
     "few_images": {"train.validate_every": 50},
 }
 
@@ -266,7 +272,7 @@ def test_a_planted_fault_is_named_first(
 
 @pytest.mark.long
 def test_the_table_of_the_guide_is_written() -> None:
-    rows = [_row(name) for name in PLANTED]
+    rows = [_row(name) for name in PLANTED if (RECORDINGS / f"{name}.json").exists()]
     guide = Path(__file__).parents[2] / "docs" / "guides" / "doctor.md"
     text = guide.read_text()
     before, _, rest = text.partition("<!-- table -->\n")

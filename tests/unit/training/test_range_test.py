@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import detrkit
 from detrkit.cli.main import app
 from detrkit.training.events import Stepped
-from detrkit.training.range_test import HIGHEST, LOWEST, find_rate, smooth, suggest
+from detrkit.training.range_test import HIGHEST, LOWEST, smooth, suggest
 
 
 def test_the_suggestion_is_a_tenth_of_the_rate_where_the_loss_is_lowest() -> None:
@@ -34,36 +34,23 @@ def test_smoothing_is_an_unbiased_moving_average() -> None:
     assert smooth(losses.tolist()) == pytest.approx(expected)
 
 
-def test_rates_rise_evenly_and_the_first_loss_is_that_of_a_run(
+def test_the_command_draws_the_losses_of_a_runs_first_steps_at_rising_rates_and_starts_no_run(
     tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
 ) -> None:
     data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
-    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 3, "train.trackers": []}
-    experiment = detrkit.recipe("detr_r50", settings)
-    test = find_rate(experiment, data)
-    assert test.rates == pytest.approx(
-        np.logspace(np.log10(LOWEST), np.log10(HIGHEST), 3)[: len(test.rates)].tolist()
-    )
-    assert test.backbone == pytest.approx(0.1)
-    events = detrkit.fit(experiment, data, tmp_path / "run")
-    first = next(event for event in events if isinstance(event, Stepped))
-    events.close()
-    assert test.losses[0] == first.loss
-
-
-def test_the_command_writes_picture_and_numbers_and_starts_no_run(
-    tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
-) -> None:
-    data = write_coco(tmp_path / "data", train=[2, 1, 3], val=[1])
-    given = [
-        f"--set={name}={json.dumps(value)}"
-        for name, value in (small_detr | {"data.batch_size": 2, "train.max_steps": 3}).items()
-    ]
-    out = tmp_path / "run"
-    result = CliRunner().invoke(
-        app, ["train", "detr_r50", "--find-lr", "--data", str(data), "--out", str(out), *given]
-    )
+    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 2, "train.trackers": []}
+    given = [f"--set={name}={json.dumps(value)}" for name, value in settings.items()]
+    out = tmp_path / "found"
+    arguments = ["train", "detr_r50", "--find-lr", "--data", str(data), "--out", str(out), *given]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert (out / "find-lr.png").read_bytes().startswith(b"\x89PNG")
-    assert len(json.loads((out / "find-lr.json").read_text())["rates"]) >= 1
     assert not (out / "experiment.toml").exists()
+    test = json.loads((out / "find-lr.json").read_text())
+    assert test["rates"] == pytest.approx([LOWEST, HIGHEST])
+    assert test["backbone"] == pytest.approx(0.1)
+
+    events = detrkit.fit(detrkit.recipe("detr_r50", settings), data, tmp_path / "run")
+    first = next(event for event in events if isinstance(event, Stepped))
+    events.close()
+    assert test["losses"][0] == first.loss

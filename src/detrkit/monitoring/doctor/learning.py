@@ -166,7 +166,7 @@ def overfits(facts: Facts) -> Ailment | None:
     """What is seen in training is answered far better than what is not.
 
     A loss on validation images of twice that on training images, without augmentation on either, is beyond
-    healthy runs: theirs is within 1.5 of it.
+    recorded healthy runs, where both are about equal.
     """
     gap = loss_gap(facts)
     if gap is None or gap < 2 or fall(facts) < 0.5:

@@ -15,7 +15,7 @@ are large, so that later updates look small beside them."""
 TOO_LITTLE = 1e-4
 """A tenth of the rule above: with it, weights need ten thousand steps to move by their own size."""
 SOON = 0.4
-"""DETR drops its rate after 2/3 of the run, and no published schedule before 0.6."""
+"""DETR and its successors drop their rate after 0.67 to 0.8 of the run."""
 SETTLED = 0.25
 """The part of the run before which nothing is said about its course."""
 SMALL = 0.01
