@@ -14,6 +14,7 @@ from detrkit.cli.predict import predict
 from detrkit.cli.report import report
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
+from detrkit.cli.tune import tune
 from detrkit.errors import DetrkitError
 
 
@@ -37,6 +38,7 @@ app.command()(predict)
 app.command()(report)
 app.command()(compare)
 app.command()(study)
+app.command()(tune)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 

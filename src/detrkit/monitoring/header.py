@@ -1,6 +1,7 @@
 """``run.json``: what was run, on what, and what it took."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -117,11 +118,16 @@ def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> d
     }
 
 
+def without_passwords(command: str) -> str:
+    """The command with ``***`` in place of the passwords of URLs, since it is noted for all to read."""
+    return re.sub(r"(://[^\s/:@]*):[^\s/]*@", r"\1:***@", command)
+
+
 def _session(started: datetime) -> dict[str, Any]:
     """What can differ each time that a run is started or resumed."""
     program, *arguments = sys.argv
     return {
-        "command": shlex.join([Path(program).name, *arguments]),
+        "command": without_passwords(shlex.join([Path(program).name, *arguments])),
         "folder": str(Path.cwd()),
         "commit": _commit(),
         "machine": describe_machine(),

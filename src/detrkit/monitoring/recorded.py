@@ -10,6 +10,7 @@ from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
+from detrkit.training.prepare import ReadData, read_catalog
 
 Listener = Callable[[Event], None]
 """Hears every event of a run, in order."""
@@ -23,6 +24,7 @@ def fit(
     init: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     recipe: str | None = None,
+    read_data: ReadData = read_catalog,
 ) -> Generator[Event]:
     """Train into the run folder ``out``, recording every event there, and yield the events.
 
@@ -35,7 +37,7 @@ def fit(
     header = RunHeader(folder, Path(data), None if init is None else Path(init), recipe, resume)
     trackers = Trackers(folder, experiment.train.trackers)
     heard: list[Listener] = [header, JsonLines(folder), trackers, *listeners]
-    with closing(train(experiment, data, out, resume, init)) as events:
+    with closing(train(experiment, data, out, resume, init, read_data)) as events:
         for event in events:
             for listener in heard:
                 listener(event)

@@ -22,7 +22,7 @@ from detrkit.training.budget import measure_steps
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
 from detrkit.training.interruption import Interruption
 from detrkit.training.optimise import set_rates
-from detrkit.training.prepare import Run, prepare
+from detrkit.training.prepare import ReadData, Run, prepare, read_catalog
 from detrkit.training.schedule import rate_factor, validates
 from detrkit.training.step import NonFiniteLossError, Pending, agree, explain, take_step, to_device
 from detrkit.training.validate import validate, write_validation
@@ -35,21 +35,22 @@ def fit(
     out: str | Path,
     resume: bool = False,
     init: str | Path | None = None,
+    read_data: ReadData = read_catalog,
 ) -> Generator[Event]:
     """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
 
     ``out`` receives ``experiment.toml``, the best ``model.safetensors`` by validation AP with what it
     detected and its figures in ``evaluation/``, and ``last/``, from which ``resume`` goes on. ``init`` is a
     file of weights to start from: all that fits is taken, rows of the class head by category name, and
-    ``init.json`` says of every tensor where it is from.
+    ``init.json`` says of every tensor where it is from. ``read_data`` can give
+    several runs the same catalogs.
     SIGTERM and Ctrl-C save and end the run after the step at hand.
 
     Raises:
         DetrkitError: where the data, the settings or the run folder are at fault, or a loss is not finite.
     """
-    run = prepare(
-        experiment, Path(data), Path(out), resume, None if init is None else Path(init), measure_steps
-    )
+    start = None if init is None else Path(init)
+    run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data)
     progress, length, settings = run.state.progress, run.length, run.experiment.train
     yield _started(run)
 

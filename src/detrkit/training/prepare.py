@@ -100,9 +100,25 @@ class Run:
 Measure = Callable[[Run], int]
 """Turns the budget of a run into steps."""
 
+ReadData = Callable[[Path, str], Catalog]
+"""Reads a split of a dataset."""
+
+
+def read_catalog(data: Path, split: str) -> Catalog:
+    """A split whose images are all there; DetrkitError if they are not."""
+    catalog = read_split(data, split)
+    require_images(catalog)
+    return catalog
+
 
 def prepare(
-    experiment: Experiment, data: Path, out: Path, resume: bool, init: Path | None, measure: Measure
+    experiment: Experiment,
+    data: Path,
+    out: Path,
+    resume: bool,
+    init: Path | None,
+    measure: Measure,
+    read_data: ReadData = read_catalog,
 ) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
 
@@ -111,7 +127,8 @@ def prepare(
     """
     accelerator = build_accelerator(experiment.train)
     experiment = _with_splits(experiment, data)
-    train, validation = _read(data, experiment.data.train_split), _read(data, experiment.data.val_split)
+    train = read_data(data, experiment.data.train_split)
+    validation = read_data(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
     require_objects(train)
     if resume and init is not None:
@@ -175,12 +192,6 @@ def _with_splits(experiment: Experiment, data: Path) -> Experiment:
         "val_split": choose_split(data, experiment.data.val_split, ("val2017", "val")),
     }
     return experiment.model_copy(update={"data": experiment.data.model_copy(update=splits)})
-
-
-def _read(data: Path, split: str) -> Catalog:
-    catalog = read_split(data, split)
-    require_images(catalog)
-    return catalog
 
 
 def _require_fresh(out: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from detrkit.machine import describe_machine
 from detrkit.monitoring import header
-from detrkit.monitoring.header import RunHeader, read_header
+from detrkit.monitoring.header import RunHeader, read_header, without_passwords
 
 
 @pytest.fixture
@@ -129,3 +129,19 @@ def test_there_is_no_commit_outside_a_repository_or_without_git(
         monkeypatch.setenv("PATH", str(tmp_path))
     tell(RunHeader(tmp_path, tmp_path), events.started())
     assert read_header(tmp_path / "run.json")["commit"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "noted"),
+    [
+        (
+            "tune --storage postgresql://me:pass@word@host:5432/db",
+            "tune --storage postgresql://me:***@host:5432/db",
+        ),
+        ("tune --storage=mysql://me:x@host/db --seed 1", "tune --storage=mysql://me:***@host/db --seed 1"),
+        ("tune --storage postgresql://me@host:5432/db", "tune --storage postgresql://me@host:5432/db"),
+        ("train shapes --data a:b@c", "train shapes --data a:b@c"),
+    ],
+)
+def test_passwords_in_urls_are_not_noted(given: str, noted: str) -> None:
+    assert without_passwords(given) == noted
