@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from detrkit.cli.main import app
 from detrkit.settings.experiment import recipe as read_recipe
+from detrkit.tuning.plan import Pace
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_coco: Callable[..., Pat
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory, small_detr: dict[str, object]) -> Path:
-    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 9, "optim.lr": 1e-3}
+    settings = small_detr | {"data.batch_size": 2, "train.max_steps": 3, "optim.lr": 1e-3}
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
     path.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items()))
     return path
@@ -41,7 +42,7 @@ def tuned(recipe: Path, data: Path, out: Path, *more: object) -> Result:
 @pytest.fixture(scope="module")
 def finished(recipe: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("tune") / "out"
-    ran = tuned(recipe, data, out, "--trials", 5)
+    ran = tuned(recipe, data, out, "--trials", 4)
     assert ran.exit_code == 0, ran.output
     return out, ran
 
@@ -49,12 +50,12 @@ def finished(recipe: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_it_leaves_every_trial_the_best_settings_and_a_page(finished: tuple[Path, Result]) -> None:
     out, ran = finished
     found = json.loads((out / "trials.json").read_text())
-    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2, 3, 4]
+    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2, 3]
     assert found["trials"][0]["settings"]["optim.lr"] == 1e-3
-    assert found["plan"] == {"steps": 9, "total": None, "train_images": 4}
+    assert found["plan"] == {"steps": 3, "total": None, "train_images": 4}
     best = found["trials"][found["best"]]
     assert best["fate"] == "ended"
-    assert [point["step"] for point in best["curve"]] == list(range(1, 10))
+    assert [point["step"] for point in best["curve"]] == [1, 2, 3]
     assert "Trial 0" in ran.stderr
     assert "detrkit train" in ran.stdout
     assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -101,10 +102,10 @@ def test_the_same_command_repeats_nothing_and_goes_on_with_more_trials(
 ) -> None:
     out, _ = finished
     kept = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/log.jsonl")}
-    again = tuned(recipe, data, out, "--trials", 6)
+    again = tuned(recipe, data, out, "--trials", 5)
     assert again.exit_code == 0, again.output
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(json.loads((out / "trials.json").read_text())["trials"]) == 6
+    assert len(json.loads((out / "trials.json").read_text())["trials"]) == 5
 
 
 def test_another_study_in_the_same_folder_is_refused(
@@ -129,13 +130,16 @@ def test_a_storage_that_goes_away_is_one_sentence(
     assert "the study's storage failed (no route to host)" in refused.stderr
 
 
-def test_a_budget_becomes_the_steps_of_trials(recipe: Path, data: Path, tmp_path: Path) -> None:
-    ran = command("tune", recipe, "--data", data, "--out", tmp_path / "out", "--trials", 1, "--budget", "4s")
+def test_a_budget_becomes_the_steps_of_trials(
+    recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of 22 s, 0.5 for the start and 9 x 0.5 for validations: 17 steps, and the next lower nines are 9
+    monkeypatch.setattr("detrkit.tuning.tune.measure", lambda *_: Pace(start=0.5, step=1.0, validation=0.5))
+    ran = command("tune", recipe, "--data", data, "--out", tmp_path / "out", "--trials", 1, "--budget", "22s")
     assert ran.exit_code == 0, ran.output
     found = json.loads((tmp_path / "out/trials.json").read_text())
-    assert found["plan"]["total"] == found["plan"]["steps"]
-    assert found["plan"]["steps"] % 9 == 0
-    assert found["trials"][0]["curve"][-1]["step"] == found["plan"]["steps"]
+    assert (found["plan"]["steps"], found["plan"]["total"]) == (9, 9)
+    assert [point["step"] for point in found["trials"][0]["curve"]] == list(range(1, 10))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def try_out(experiment: Experiment, train: Train) -> Started:
     Raises:
         DetrkitError: the fault.
     """
-    with TemporaryDirectory() as folder, closing(train(experiment, Path(folder))) as events:
+    tried = _changed(experiment, {})
+    with TemporaryDirectory() as folder, closing(train(tried, Path(folder))) as events:
         started = next(events)
     assert isinstance(started, Started)
     return started
@@ -35,8 +36,13 @@ def measure(experiment: Experiment, train: Train) -> Pace:
     Raises:
         KeyboardInterrupt: when asked to stop.
     """
-    length = {"budget": None, "max_steps": _WARM_UP + _TIMED, "validate_every": 1e9, "patience": None}
-    short = experiment.model_copy(update={"train": experiment.train.model_copy(update=length)})
+    length: dict[str, object] = {
+        "budget": None,
+        "max_steps": _WARM_UP + _TIMED,
+        "validate_every": 1e9,
+        "patience": None,
+    }
+    short = _changed(experiment, length)
     with TemporaryDirectory() as folder:
         begun, first, steps, validation = time.perf_counter(), 0.0, [], 0.0
         with closing(train(short, Path(folder))) as events:
@@ -53,3 +59,9 @@ def measure(experiment: Experiment, train: Train) -> Pace:
                         pass
     step = median(steps[_WARM_UP:])
     return Pace(max(first - step, 0.0), step, validation)
+
+
+def _changed(experiment: Experiment, changes: dict[str, object]) -> Experiment:
+    """The settings with others for training; without trackers, whose threads would miss the folder."""
+    train = experiment.train.model_copy(update=changes | {"trackers": ()})
+    return experiment.model_copy(update={"train": train})
