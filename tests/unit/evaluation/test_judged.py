@@ -1,33 +1,11 @@
 """Decisions and arrays against pycocotools' own."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detrkit.data.formats.coco import read_coco
-from detrkit.evaluation.coco import evaluate_results, read_results
+from detrkit.evaluation.coco import evaluate_results
 from detrkit.evaluation.judged import Judged, judge
-
-TRUTH, FOUND = "instances_val2014_100.json", "instances_val2014_fakebbox100_results.json"
-
-
-@pytest.fixture(scope="module")
-def judged(shared: Path) -> Judged:
-    folder = shared / "coco-eval"
-    catalog = read_coco(folder / TRUTH, folder)
-    return judge(catalog, read_results(folder / FOUND, catalog))
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> COCOeval:
-    truth = COCO(str(shared / "coco-eval" / TRUTH))
-    evaluation = COCOeval(truth, truth.loadRes(str(shared / "coco-eval" / FOUND)), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation
 
 
 def test_arrays_are_those_of_pycocotools_to_the_bit(judged: Judged, reference: COCOeval) -> None:
