@@ -2,7 +2,17 @@
 
 from collections.abc import Callable
 
-from detrkit.monitoring.doctor import agreement, cost, ending, learning, queries, rates, teaching
+from detrkit.monitoring.doctor import (
+    agreement,
+    cost,
+    ending,
+    learning,
+    length,
+    matching,
+    queries,
+    rates,
+    teaching,
+)
 from detrkit.monitoring.doctor.ailment import Ailment, most_likely_first
 from detrkit.monitoring.doctor.facts import Facts
 
@@ -35,8 +45,10 @@ AILMENTS: tuple[Callable[[Facts], Ailment | None], ...] = (
     queries.boxes_still,
     queries.queries_dead,
     queries.layers_alike,
+    matching.matching_unstable,
     cost.waits_for_data,
-    cost.too_short,
+    length.schedule_too_short,
+    length.too_short,
 )
 """Every ailment that is known. Where confidence is equal, earlier ones are named first."""
 
