@@ -19,7 +19,7 @@ MATCHED_IMAGES = 32
 """Training images whose matching is told, at most: some 200 objects of COCO, 100 of shapes."""
 MATCHED_SHARE = 50
 """One in so many of the images seen between validations. Without gradients each takes a third of the time, so
-this takes less than a hundredth of the run."""
+this takes about a hundredth of the run, with all that comes before the first image."""
 
 
 class Validation(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from detrkit.monitoring.doctor import (
@@ -293,6 +294,23 @@ def test_an_ailment_is_named_beyond_its_threshold_and_not_before(name: str) -> N
     assert found.name == name
     assert 0.5 <= found.confidence <= 1
     assert ailment(healthy) is None
+
+
+def test_decoder_layers_are_judged_by_many_stretches_since_one_may_lie_anywhere() -> None:
+    def run(*gains: float) -> Facts:
+        given = course()
+        pieces = [
+            msgspec.structs.replace(one, terms=TERMS | {"giou": [0.5, 0.5 * (1 - gain)]})
+            for one, gain in zip(given.stretches, gains, strict=True)
+        ]
+        return facts(msgspec.structs.replace(given, stretches=pieces))
+
+    assert queries.layers_alike(run(*[0.0] * 20, *[0.03] * 19, 0.0)) is None
+    assert queries.layers_alike(run(*[0.03] * 20, *[0.0] * 19, 0.03)) is not None
+    worse = queries.layers_alike(run(*[-0.02] * 40))
+    assert worse is not None
+    assert "2.0% higher" in worse.evidence
+    assert worse.confidence == 1
 
 
 def test_an_average_that_lags_is_named_only_where_it_has_weights_to_lag_behind() -> None:
