@@ -7,7 +7,6 @@ from detrkit.monitoring.doctor import (
     cost,
     ending,
     learning,
-    length,
     matching,
     queries,
     rates,
@@ -36,7 +35,7 @@ AILMENTS: tuple[Callable[[Facts], Ailment | None], ...] = (
     agreement.average_lags,
     agreement.evaluation_differs,
     agreement.splits_differ,
-    cost.data_faulty,
+    teaching.data_faulty,
     learning.never_fell,
     learning.plateaued,
     learning.overfits,
@@ -47,8 +46,8 @@ AILMENTS: tuple[Callable[[Facts], Ailment | None], ...] = (
     queries.layers_alike,
     matching.matching_unstable,
     cost.waits_for_data,
-    length.schedule_too_short,
-    length.too_short,
+    cost.schedule_too_short,
+    cost.too_short,
 )
 """Every ailment that is known. Where confidence is equal, earlier ones are named first."""
 

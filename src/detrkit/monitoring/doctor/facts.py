@@ -97,8 +97,6 @@ class Answers(msgspec.Struct, frozen=True):
 
     images: int
     objects: int
-    detections: int
-    median_score: float
     fits: dict[str, float]
     confusion: list[list[int]]
     shares: list[float]

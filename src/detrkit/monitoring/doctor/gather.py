@@ -38,8 +38,8 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
     """
     if not (folder / "log.jsonl").is_file() or not (folder / "experiment.toml").is_file():
         raise DetrkitError(
-            f"{folder} holds no run, for log.jsonl or experiment.toml is not there: name the folder given to "
-            "train --out."
+            f"{folder} holds no run, for log.jsonl or experiment.toml is not there: name the folder given "
+            "to train --out."
         )
     lines = read_log(folder / "log.jsonl")
     experiment = recipe(str(folder / "experiment.toml"))

@@ -11,7 +11,6 @@ from detrkit.monitoring.doctor import (
     cost,
     ending,
     learning,
-    length,
     matching,
     queries,
     rates,
@@ -119,7 +118,7 @@ def facts(
         state="finished",
         course=course_ or course(),
         splits=Splits(**_fields(SPLITS) | (splits or {})),
-        answers=Answers(100, 300, 1000, 0.5, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
+        answers=Answers(100, 300, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
         probe=Probe(**_fields(PROBE) | (probe or {})),
         trained_before=trained_before,
     )
@@ -263,7 +262,7 @@ CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
         facts(splits={"shares": ([0.5, 0.3, 0.2], [0.4, 0.3, 0.3])}),
     ),
     "data-faulty": (
-        cost.data_faulty,
+        teaching.data_faulty,
         facts(splits={"findings": {"box-repeats": "train: 12 annotations repeat."}}),
         facts(splits={"findings": {"too-many-objects": "train: 12 images."}}),
     ),
@@ -274,12 +273,12 @@ CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
         facts(matched(0.9, 0.8, 0.45, 0.48)),
     ),
     "schedule-too-short": (
-        length.schedule_too_short,
+        cost.schedule_too_short,
         facts(seeing(28_000_000), settings=PUBLISHED),
         facts(seeing(31_000_000), settings=PUBLISHED),
     ),
     "run-too-short": (
-        length.too_short,
+        cost.too_short,
         facts(course(aps=(0.0, 0.1, 0.15, 0.2, 0.4))),
         facts(course(aps=(0.0, 0.1, 0.2, 0.35, 0.4))),
     ),
@@ -392,7 +391,7 @@ def test_what_is_said_of_matching_is_the_figure_of_the_paper() -> None:
 def test_a_schedule_is_measured_by_the_images_that_the_published_one_saw() -> None:
     published = PUBLISHED | {"published.epochs": 500}
     twelve = 12 * 118_287
-    found = length.schedule_too_short(
+    found = cost.schedule_too_short(
         facts(seeing(twelve), settings=published, splits={"images": (118_287, 5000)})
     )
     assert found is not None
@@ -409,7 +408,7 @@ def test_a_schedule_is_measured_by_the_images_that_the_published_one_saw() -> No
 
 def test_a_small_dataset_is_measured_by_its_images_too_and_wants_trained_weights() -> None:
     # 300 epochs of 1,000 images are 2.5 of COCO's
-    found = length.schedule_too_short(facts(seeing(300_000), settings=PUBLISHED))
+    found = cost.schedule_too_short(facts(seeing(300_000), settings=PUBLISHED))
     assert found is not None
     assert "300 epochs of 1,000" in found.evidence
     assert found.remedy.startswith("With so few images, start from the weights of a detector that COCO")
@@ -425,7 +424,7 @@ def test_a_small_dataset_is_measured_by_its_images_too_and_wants_trained_weights
     ],
 )
 def test_no_schedule_is_too_short_that_rises_no_more_or_has_nothing_to_be_measured_by(healthy: Facts) -> None:
-    assert length.schedule_too_short(healthy) is None
+    assert cost.schedule_too_short(healthy) is None
 
 
 def test_the_published_schedule_says_more_than_the_last_fifth_of_the_run() -> None:
