@@ -34,8 +34,7 @@ def rate_too_high(facts: Facts) -> Ailment | None:
         beyond(np.log(ratio), np.log(TOO_FAR), np.log(4 * TOO_FAR)),
         "The learning rate is too high",
         f"an update moves the weights by {ratio:.1%} of their size, where about 0.1 to 1 % is healthy, and "
-        "the "
-        f"loss fell by {fall(facts):.0%} only",
+        f"the loss fell by {fall(facts):.0%} only",
         f"Try --set optim.lr={rate * 5e-3 / ratio:.1e}, or look for a rate with train --find-lr",
     )
 
@@ -54,8 +53,7 @@ def rate_too_low(facts: Facts) -> Ailment | None:
         beyond(-np.log(ratio), -np.log(TOO_LITTLE), -np.log(TOO_LITTLE / 5)),
         "The learning rate is too low",
         f"an update moves the weights by {ratio:.1e} of their size, where about 1e-3 is healthy, and the "
-        "loss "
-        f"fell by {fall(facts):.0%}",
+        f"loss fell by {fall(facts):.0%}",
         f"Try --set optim.lr={rate * 2e-3 / ratio:.1e}, or look for a rate with train --find-lr",
     )
 
@@ -75,8 +73,8 @@ def dropped_too_soon(facts: Facts) -> Ailment | None:
         beyond(-drop, -SOON, -SOON / 2),
         "The learning rate drops too soon",
         f"it fell to {_rate(after):.1e} after {drop:.0%} of the run, when the loss had come from "
-        f"{first:.3g} to "
-        f"{before.loss:.3g}; in all the steps since then it fell by {max(lost, 0):.0%} of that only",
+        f"{first:.3g} to {before.loss:.3g}; in all the steps since then it fell by {max(lost, 0):.0%} of "
+        "that only",
         "Try --set schedule.drop_at=0.8",
     )
 
