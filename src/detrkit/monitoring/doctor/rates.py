@@ -27,7 +27,6 @@ def rate_too_high(facts: Facts) -> Ailment | None:
     ratio = largest_ratio(facts)
     if ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.8:
         return None
-    rate = facts.number("optim.lr")
     return Ailment(
         "learning-rate-too-high",
         "cause",
@@ -35,7 +34,7 @@ def rate_too_high(facts: Facts) -> Ailment | None:
         "The learning rate is too high",
         f"an update moves the weights by {ratio:.1%} of their size, where about 0.1 to 1 % is healthy, and "
         f"the loss fell by {fall(facts):.0%} only",
-        f"Try --set optim.lr={rate * 5e-3 / ratio:.1e}, or look for a rate with train --find-lr",
+        f"Try {_rates_times(5e-3 / ratio, facts)}, or look for a rate with train --find-lr",
     )
 
 
@@ -46,7 +45,6 @@ def rate_too_low(facts: Facts) -> Ailment | None:
         return None
     if _dropped_soon(facts) is not None or facts.course.progress < SETTLED:
         return None
-    rate = facts.number("optim.lr")
     return Ailment(
         "learning-rate-too-low",
         "cause",
@@ -54,8 +52,14 @@ def rate_too_low(facts: Facts) -> Ailment | None:
         "The learning rate is too low",
         f"an update moves the weights by {ratio:.1e} of their size, where about 1e-3 is healthy, and the "
         f"loss fell by {fall(facts):.0%}",
-        f"Try --set optim.lr={rate * 2e-3 / ratio:.1e}, or look for a rate with train --find-lr",
+        f"Try {_rates_times(2e-3 / ratio, facts)}, or look for a rate with train --find-lr",
     )
+
+
+def _rates_times(factor: float, facts: Facts) -> str:
+    """The settings of both learning rates, multiplied by the same."""
+    names = ("optim.lr", "optim.backbone_lr")
+    return " ".join(f"--set {name}={facts.number(name) * factor:.1e}" for name in names)
 
 
 def dropped_too_soon(facts: Facts) -> Ailment | None:
