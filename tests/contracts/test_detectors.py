@@ -39,17 +39,18 @@ DETECTORS: dict[str, dict[str, Any]] = {
     },
     "faster_rcnn": {"model": {"kind": "faster_rcnn"} | ANCHORS | RESNET},
     "faster_rcnn_v2": {"model": {"kind": "faster_rcnn", "version": 2} | ANCHORS | RESNET},
-    "mask_rcnn": {"model": {"kind": "mask_rcnn"} | ANCHORS | RESNET},
-    "retinanet": {"model": {"kind": "retinanet"} | ANCHORS | RESNET},
-    "retinanet_v2": {"model": {"kind": "retinanet", "version": 2} | ANCHORS | RESNET},
+    "retinanet": {"model": {"kind": "retinanet", "score_threshold": 0.005} | ANCHORS | RESNET},
+    "retinanet_v2": {
+        "model": {"kind": "retinanet", "version": 2, "score_threshold": 0.005} | ANCHORS | RESNET
+    },
     "fcos": {"model": {"kind": "fcos", "score_threshold": 0.05} | RESNET},
     "ssd300": {"model": {"kind": "ssd300", "backbone": {"weights": "none", "frozen_stages": 4}}},
     "ssdlite320": {"model": {"kind": "ssdlite320", "backbone": {"norm": "group"}}},
 }
 """What is particular in the settings of each detector."""
 
-SIZES = [(64, 48), (40, 64)]
-"""(height, width) of two images, each of which is padded."""
+Sizes = list[tuple[int, int]]
+"""(height, width) of images."""
 
 
 def build(experiment: Experiment, seed: int = 0) -> Detector:
@@ -74,13 +75,20 @@ def detector(experiment: Experiment) -> Detector:
 
 
 @pytest.fixture
-def images(noise: Callable[..., Images]) -> Images:
-    return noise(*SIZES)
+def sizes(experiment: Experiment) -> Sizes:
+    """Two images, each of which is padded; one where they are padded to 300 x 300, which takes long."""
+    return [(64, 48), (40, 64)][: 1 if experiment.model.kind == "ssd300" else 2]
+
+
+@pytest.fixture
+def images(noise: Callable[..., Images], sizes: Sizes) -> Images:
+    return noise(*sizes)
 
 
 def step(detector: Detector, images: Images, objects: list[Objects], seed: int = 0) -> Tensor:
     """The loss, after its gradients have been found."""
     torch.manual_seed(seed)
+    objects = objects[: len(images.pixels)]
     detector.train().zero_grad(set_to_none=True)
     report = detector(images, objects, count_totals(objects, detector.max_objects))
     assert all(len(term) >= 1 and torch.isfinite(term).all() for term in report.terms.values())
@@ -97,9 +105,9 @@ def detect(detector: Detector, images: Images, sizes: list[tuple[int, int]]) -> 
 def test_the_loss_falls(experiment: Experiment, images: Images, objects_at_random: Callable) -> None:
     detector = build(experiment)
     objects = objects_at_random(2, 1, num_classes=3)
-    optimizer = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=3e-4, fused=True)
+    optimizer = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=1e-3, fused=True)
     losses = []
-    for number in range(4 if experiment.model.kind == "ssd300" else 12):
+    for number in range(3 if experiment.model.kind == "ssd300" else 6):
         losses.append(step(detector, images, objects, number).item())
         optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
@@ -116,11 +124,13 @@ def test_images_without_objects_survive(
             assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_detections_are_in_the_original_images_pixels(detector: Detector, images: Images) -> None:
-    small = detect(detector, images, SIZES)
-    large = detect(detector, images, [(3 * height, 2 * width) for height, width in SIZES])
+def test_detections_are_in_the_original_images_pixels(
+    detector: Detector, images: Images, sizes: Sizes
+) -> None:
+    small = detect(detector, images, sizes)
+    large = detect(detector, images, [(3 * height, 2 * width) for height, width in sizes])
     assert sum(len(found.scores) for found in small) > 0
-    for found, stretched, (height, width) in zip(small, large, SIZES, strict=True):
+    for found, stretched, (height, width) in zip(small, large, sizes, strict=True):
         torch.testing.assert_close(stretched.boxes, found.boxes * torch.tensor([2, 3, 2, 3]))
         assert torch.equal(stretched.scores, found.scores)
         assert (found.scores.diff() <= 0).all()
@@ -132,39 +142,20 @@ def test_detections_are_in_the_original_images_pixels(detector: Detector, images
 
 
 def test_a_loss_needs_no_training_mode_and_detections_no_evaluation_mode(
-    detector: Detector, images: Images, objects_at_random: Callable
+    detector: Detector, images: Images, sizes: Sizes, objects_at_random: Callable
 ) -> None:
-    objects = objects_at_random(1, 1, num_classes=3)
+    objects = objects_at_random(*[1] * len(sizes), num_classes=3)
     detector.eval()
     assert detector(images, objects, count_totals(objects, detector.max_objects)).total.ndim == 0
     assert not any(module.training for module in detector.modules())
     detector.train()
     with torch.no_grad():
-        assert len(detector.detect(images, SIZES)) == 2
+        assert len(detector.detect(images, sizes)) == len(sizes)
     assert detector.training
 
 
-def test_a_step_in_two_forward_passes_has_the_loss_of_its_images(
-    detector: Detector, images: Images, objects_at_random: Callable
-) -> None:
-    """Summed over the passes: the mean of the images' own losses, however many passes there are."""
-    if not hasattr(detector, "backbone") or detector.max_objects < 100:
-        pytest.skip("a set loss is divided by the step's objects, not by its images")
-    objects = objects_at_random(2, 1, num_classes=3)
-    totals = count_totals(objects, detector.max_objects)
-    detector.eval()
-    parts, alone = [], []
-    for number in range(2):
-        part = Images(images.pixels[number, None], images.valid[number, None])
-        for totals_of, losses in ((totals, parts), (count_totals([objects[number]], 9), alone)):
-            torch.manual_seed(0)
-            with torch.no_grad():
-                losses.append(detector(part, [objects[number]], totals_of).total)
-    torch.testing.assert_close(sum(parts), sum(alone) / 2)
-
-
 def test_a_file_gives_the_same_detector_back(
-    experiment: Experiment, detector: Detector, images: Images, tmp_path: Path
+    experiment: Experiment, detector: Detector, images: Images, sizes: Sizes, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
     store.write(path, detector.state_dict(), experiment, CATEGORIES)
@@ -174,13 +165,13 @@ def test_a_file_gives_the_same_detector_back(
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
     assert again.state_dict().keys() == state.keys()
     if not hasattr(detector.get_submodule("network"), "rpn"):
-        expected = detect(detector, images, SIZES)
-        for found, wanted in zip(detect(again, images, SIZES), expected, strict=True):
+        expected = detect(detector, images, sizes)
+        for found, wanted in zip(detect(again, images, sizes), expected, strict=True):
             assert all(torch.equal(*columns) for columns in zip(found, wanted, strict=True))
 
 
 def test_bfloat16_has_a_loss_near_float32s_and_answers_in_float32(
-    detector: Detector, images: Images, objects_at_random: Callable
+    detector: Detector, images: Images, sizes: Sizes, objects_at_random: Callable
 ) -> None:
     objects = objects_at_random(2, 1, num_classes=3)
     exact = step(detector, images, objects)
@@ -191,6 +182,6 @@ def test_bfloat16_has_a_loss_near_float32s_and_answers_in_float32(
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0)
     half = frozen(detector, "bf16")
     with torch.autocast("cpu", torch.bfloat16):
-        for found in detect(half, images, SIZES):
+        for found in detect(half, images, sizes):
             assert found.boxes.dtype == found.scores.dtype == torch.float32
             assert torch.isfinite(found.boxes).all()

@@ -15,6 +15,7 @@ from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.store import Stored
 from detrkit.weights.transfer import summarise, transfer
 
+SMALL = {"short_sides": [64], "max_size": 64}
 RESNET = {"backbone": {"name": "resnet18", "weights": "none"}}
 BOXES = "network.roi_heads.box_predictor.bbox_pred.weight"
 SCORES = "network.roi_heads.box_predictor.cls_score.bias"
@@ -32,7 +33,7 @@ HEADS = [
 
 def build(model: dict[str, Any], names: list[str], seed: int) -> Stored:
     torch.manual_seed(seed)
-    experiment = parse({"model": model, "data": {"short_sides": [64], "max_size": 64}}, "the test")
+    experiment = parse({"model": model, "data": SMALL}, "the test")
     categories = tuple(Category(number, name) for number, name in enumerate(names))
     state = dict(build_detector(experiment, categories).state_dict())
     return Stored(experiment, categories, {key: torch.randn_like(v.float()) for key, v in state.items()})
@@ -87,3 +88,12 @@ def test_mask_rcnns_boxes_start_faster_rcnn_but_another_resnet_does_not() -> Non
         DetrkitError, match=r"model\.backbone\.name resnet18, not resnet34: add --set model\."
     ):
         require_same_architecture(mask, other, Path("start.pth"))
+
+
+def test_ssds_weights_are_bound_to_the_range_of_its_pixels() -> None:
+    trained, random = (
+        parse({"model": {"kind": "ssd300", "backbone": {"weights": weights}}, "data": SMALL}, "the test")
+        for weights in ("imagenet", "none")
+    )
+    with pytest.raises(DetrkitError, match=r"model\.backbone\.weights imagenet, not none: add --set"):
+        require_same_architecture(trained, random, Path("start.pth"))
