@@ -13,33 +13,28 @@ class Detecting(NamedTuple):
 
 
 class Known(NamedTuple):
-    """An entrant's accuracy is known, from now or, if ``kept``, from before."""
+    """An entrant's accuracy is known, from now or, if ``kept``, from detections that were there."""
 
     name: str
     ap: float
     kept: bool
 
 
-class Counting(NamedTuple):
-    """The multiply-adds of an entrant are being counted."""
-
-    name: str
-
-
-class Remembering(NamedTuple):
-    """The memory of an entrant is being measured, in processes of its own."""
+class Weighing(NamedTuple):
+    """What an entrant's network is and takes is being counted: multiply-adds and memory."""
 
     name: str
 
 
 class Turn(NamedTuple):
-    """A turn of what is timed begins."""
+    """A turn of what is timed begins; turn 0 is to warm up."""
 
     what: str
     number: int
     turns: int
 
 
-Progress = Detecting | Known | Counting | Remembering | Turn
+Progress = Detecting | Known | Weighing | Turn
+
 Listener = Callable[[Progress], None]
 """Hears what a benchmark does, in order."""
