@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -52,7 +53,7 @@ def judge_entrant(contestant: Contestant, same: Conditions, listener: Listener) 
         results, kept = read_results(entrant.detections, same.catalog), True
     elif isinstance(entrant.network, Weights) and isinstance(opened, Opened):
         made_from = {"weights": _digest(entrant.network.path), "split": _digest_of(same.catalog)}
-        made_from |= {"settings": json.loads(json.dumps(dict(same.overrides), default=str))}
+        made_from |= {"settings": json.loads(json.dumps(dict(same.overrides))), "detrkit": version("detrkit")}
         place = same.out / "accuracy" / quote(entrant.name, safe=" ()")
         kept = _kept(place, made_from)
         if not kept:
