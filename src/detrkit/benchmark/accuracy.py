@@ -17,15 +17,15 @@ from detrkit.benchmark.opened import Opened, weight_files
 from detrkit.benchmark.results import Accuracy, Against, ClassAccuracy
 from detrkit.catalog import Catalog
 from detrkit.detectors.detector import Detector
-from detrkit.evaluation.bootstrap import interval, paired_difference
+from detrkit.evaluation.bootstrap import Difference, Resampled, difference_of, interval_of
 from detrkit.evaluation.coco import Result, read_results, to_results, write_results
 from detrkit.evaluation.judged import Judged, judge
 from detrkit.inference.evaluate import detect_split
 
 
-def accuracy_of(judged: Judged, reference: Judged | None, resamples: int = 1000) -> Accuracy:
+def accuracy_of(judged: Judged, resampled: Resampled, reference: Resampled | None) -> Accuracy:
     """An entrant's figures, and its AP against that of the ``reference``, unless it is that itself."""
-    known = interval(judged, resamples=resamples)
+    known = interval_of(resampled)
     figures = judged.metrics.to_dict()
     per_class = figures.pop("per_class")
     wanted = ClassAccuracy.__dataclass_fields__
@@ -33,7 +33,7 @@ def accuracy_of(judged: Judged, reference: Judged | None, resamples: int = 1000)
         figures=figures,
         low=known.low,
         high=known.high,
-        against=None if reference is None else _against(judged, reference, resamples),
+        against=None if reference is None else _against(difference_of(resampled, reference)),
         per_class={
             name: ClassAccuracy(**{field: of_class[field] for field in wanted})
             for name, of_class in per_class.items()
@@ -115,6 +115,5 @@ def _digest_of(catalog: Catalog) -> str:
     return total.hexdigest()
 
 
-def _against(judged: Judged, reference: Judged, resamples: int) -> Against:
-    found = paired_difference(judged, reference, resamples=resamples)
+def _against(found: Difference) -> Against:
     return Against(found.value, found.low, found.high, found.above)

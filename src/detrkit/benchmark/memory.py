@@ -48,8 +48,8 @@ class Measured(NamedTuple):
 def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
     """Bytes of answering the first image of the split, in each precision, and of training in the first.
 
-    On a CPU, it is by how much a process grew at most since it had imported everything; on CUDA, the most
-    that tensors took.
+    On a CPU, it is by how much a process grew at most since it had imported everything, without the code of
+    libraries that was read on the way; on CUDA, the most that tensors took.
 
     Raises:
         DetrkitError: The process failed, such as for want of memory.
@@ -95,10 +95,13 @@ def _in_a_process(
     process.start()
     theirs.close()
     try:
-        return ours.recv()
+        found = ours.recv()
     except EOFError:
         process.join()
-        sys.exit(f"the process ended with {process.exitcode}, as it does where memory does not suffice")
+        found = f"the process ended with {process.exitcode}, as it does where memory does not suffice"
+    if isinstance(found, str):
+        sys.exit(found)
+    return found
 
 
 def _measure(
@@ -107,17 +110,27 @@ def _measure(
     asked: Measured,
     precision: Precision,
 ) -> None:
-    """Send the most bytes that running takes, of all that the process took since it was forked."""
+    """Send by how many bytes this process grew at most, or why it could not."""
+    try:
+        out.send(_grown_by(prepare, asked, precision))
+    except DetrkitError as error:
+        out.send(str(error))
+
+
+def _grown_by(
+    prepare: Callable[[Measured, Precision], Callable[[], object]], asked: Measured, precision: Precision
+) -> int:
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
     # a first small product, since libraries allocate their own then
     torch.nn.Conv2d(3, 8, 3).to(device)(torch.zeros(1, 3, 32, 32, device=device)).sum().backward()
-    before = 0 if device.type == "cuda" else psutil.Process().memory_info().rss
+    before = 0 if device.type == "cuda" else _held()
     run = prepare(asked, precision)
     _forget_the_peak(device)
     for _ in range(_PASSES):
         run()
-    out.send(_peak(device) - before)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _highest()
+    return peak - before
 
 
 def _answering(asked: Measured, precision: Precision) -> Callable[[], object]:
@@ -151,17 +164,29 @@ def _forget_the_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = (line.split() for line in status.read_text("utf-8").splitlines())
-        return next(1024 * int(line[1]) for line in lines if line and line[0] == "VmHWM:")
-    import resource
+def _held() -> int:
+    """Resident bytes of this process, on Linux without those of files, such as its libraries."""
+    status = _status()
+    return status["RssAnon"] if "RssAnon" in status else psutil.Process().memory_info().rss
+
+
+def _highest() -> int:
+    """The highest number of such bytes so far. Libraries are read by the first pass, and stay."""
+    status = _status()
+    if "VmHWM" in status:
+        return status["VmHWM"] - status["RssFile"]
+    import resource  # which Windows does not have
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _status() -> dict[str, int]:
+    """What Linux tells of the memory of this process, in bytes."""
+    path = Path("/proc/self/status")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    words = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): 1024 * int(number) for name, number, _ in words}
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class Speed:
 class Memory:
     """The most memory that answering one image took, by precision, and a training step in the first one.
 
-    On a CPU it is the highest resident size of a process of its own, less that before it had a detector.
+    On a CPU it is by how much a process of its own grew at most, libraries aside.
     """
 
     inference: dict[str, int]

@@ -57,7 +57,8 @@ def _difference(judged: Sequence[Row], reference: str) -> Table:
 
 
 def _costs(rows: Sequence[Row], results: Results) -> Table:
-    sizes = list(dict.fromkeys(size for row in rows if row.cost for size in row.cost.multiply_adds))
+    every = dict.fromkeys(size for row in rows if row.cost for size in row.cost.multiply_adds)
+    sizes = list(every)[:2]  # the page has room for all
     precision = results.effort.precisions[0]
     title = f"Costs: M parameters, MB of weights, G multiply-adds; MiB and training in {precision}"
     table = _grid(title, ["params", "weights", *sizes, "MiB", "MiB train", "trained/s"])

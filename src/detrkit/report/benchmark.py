@@ -1,6 +1,7 @@
 """The page of a benchmark: who finds more, how sure that is, and what it costs."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from detrkit.benchmark.results import Precision, Results, Row, Speed, Spread
 from detrkit.report.content import (
@@ -25,7 +26,6 @@ _MILLI, _MILLION, _GIGA, _MIB = 1e3, 1e6, 1e9, 2**20
 
 def benchmark_document(results: Results) -> Document:
     """All about a benchmark."""
-    names = ", ".join(row.name for row in results.rows)
     sections = [
         overview_section(results),
         pareto_section(results),
@@ -36,15 +36,17 @@ def benchmark_document(results: Results) -> Document:
         speed_section(results),
         conditions_section(results),
     ]
-    return Document(f"Benchmark of {names}", summary(results), sections)
+    data = Path(results.data).resolve().name
+    return Document(f"Benchmark on {data}, {results.split}", summary(results), sections)
 
 
 def summary(results: Results) -> str:
     """What was compared on what, in a sentence."""
+    names = ", ".join(row.name for row in results.rows)
+    classes = "1 class" if results.classes == 1 else f"{results.classes} classes"
     return (
-        f"{len(results.rows)} entrants on split {results.split} of {results.data}: {results.images:,} images "
-        f"with {results.objects:,} objects of {results.classes} classes. All were judged by one evaluator "
-        f"and measured in turns on one machine ({results.device})."
+        f"{names}: on {results.images:,} images with {results.objects:,} objects of {classes}, judged by one "
+        f"evaluator and measured in turns on one machine ({results.device})."
     )
 
 
@@ -187,9 +189,9 @@ _NO_ACCURACY = "No entrant has an accuracy: recipes have random weights, and ONN
 _COSTS = (
     "Multiply-adds are those of convolutions and matrix products, which papers call FLOPs, counted in the "
     "same way for all while they look at the first image of the split, stretched to the size. Peak memory is "
-    "what a process of its own takes beyond its libraries (on a GPU: what tensors take). A training step has "
-    "forward, losses, backward, clipping and AdamW, on images that are there already, at the size of "
-    "evaluation."
+    "what a process of its own allocates at most, libraries aside (on a GPU: what tensors take). A "
+    "training step has forward, losses, backward, clipping and AdamW, on images that are there already, at "
+    "the size of evaluation."
 )
 
 _SPEEDS = (
