@@ -73,7 +73,7 @@ def benchmark(
     reference, accuracies = _accuracies(contestants, same, listener)
     costs = {one.entrant.name: _cost(one, same, listener) for one in contestants if one.opened is not None}
     speeds = _speeds(contestants, same, listener)
-    training = _training(contestants, same, listener)  # last, since it changes the weights
+    training = _training(contestants, same, listener)  # last, since it changes running statistics
     rows = []
     for entrant, opened in contestants:
         cost, memory = costs.get(entrant.name, (None, None))
@@ -87,7 +87,7 @@ def benchmark(
             speed=_of(entrant.name, speeds),
             memory=memory,
             training=_of(entrant.name, training),
-            notes=tuple(notes_on(entrant)),
+            notes=tuple(notes_on(entrant, memory)),
         )
         rows.append(row)
     results = Results(

@@ -5,7 +5,6 @@ for each measurement, before any thread of torch's is there. So imports are paid
 finds memory that an earlier one has left.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,9 +49,6 @@ def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
 
     On a CPU, it is by how much a process grew at most since it had imported everything, without the code of
     libraries that was read on the way; on CUDA, the most that tensors took.
-
-    Raises:
-        DetrkitError: The process failed, such as for want of memory.
     """
     named = {"recipe": network.recipe} if isinstance(network, Untrained) else {"path": str(network.path)}
     asked = Measured(
@@ -66,42 +62,40 @@ def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
         training_batch=same.effort.training_batch,
     )
     command = [sys.executable, "-m", "detrkit.benchmark.memory"]
-    done = subprocess.run(
-        command, input=msgspec.json.encode(asked), capture_output=True, check=False, timeout=3600
-    )
+    done = subprocess.run(command, input=msgspec.json.encode(asked), capture_output=True, check=False)
     if done.returncode:
         last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise DetrkitError(
-            f"the memory of {next(iter(named.values()))} could not be measured: {last}; leave it out with "
-            "--without-memory."
-        )
+        return Memory({}, None, last)
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Memory)
 
 
 def main() -> None:
     """Measure what standard input asks for, and write a ``Memory`` to standard output."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Measured)
-    inference = {precision: _in_a_process(_answering, asked, precision) for precision in asked.precisions}
+    found = {precision: _in_a_process(_answering, asked, precision) for precision in asked.precisions}
     training = _in_a_process(_training, asked, asked.precisions[0]) if asked.training_batch else None
-    sys.stdout.write(json.dumps({"inference": inference, "training": training}) + "\n")
+    memory = Memory(
+        inference={precision: one for precision, one in found.items() if isinstance(one, int)},
+        training=training if isinstance(training, int) else None,
+        failed="; ".join(dict.fromkeys(one for one in [*found.values(), training] if isinstance(one, str))),
+    )
+    sys.stdout.write(msgspec.json.encode(memory).decode() + "\n")
 
 
 def _in_a_process(
     prepare: Callable[["Measured", Precision], Callable[[], object]], asked: Measured, precision: Precision
-) -> int:
+) -> int | str:
+    """What ``_measure`` sends from a process of its own, or that it has died."""
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(theirs, prepare, asked, precision))
     process.start()
     theirs.close()
     try:
-        found = ours.recv()
+        return ours.recv()
     except EOFError:
         process.join()
-        found = f"the process ended with {process.exitcode}, as it does where memory does not suffice"
-    if isinstance(found, str):
-        sys.exit(found)
-    return found
+        return f"the process ended with {process.exitcode}, as it does where memory does not suffice"
 
 
 def _measure(

@@ -98,5 +98,5 @@ def _fraction(value: float) -> str:
     return "–" if value == -1 else f"{value:.3f}"
 
 
-def _number(value: float | None, unit: float = 1.0) -> str:
+def _number(value: float | int | None, unit: float | int = 1) -> str:
     return "–" if value is None else f"{value / unit:.3g}" if value < 1000 * unit else f"{value / unit:,.0f}"

@@ -5,6 +5,7 @@ import sys
 
 MIB = 2**20
 ALLOCATE = """
+import os
 import torch
 from detrkit.benchmark.memory import Measured, _in_a_process
 from detrkit.errors import DetrkitError
@@ -21,15 +22,21 @@ def fail(asked, precision):
     raise DetrkitError("there is no such detector")
 
 asked = Measured({}, "", "", {}, "cpu", 1, ("fp32",), 1)
+def die(asked, precision):
+    os._exit(9)
+
 print(*(_in_a_process(take(*sizes), asked, "fp32") for sizes in ((256, 1), (32, 64), (1, 1))))
-_in_a_process(fail, asked, "fp32")
+print(_in_a_process(fail, asked, "fp32"))
+print(_in_a_process(die, asked, "fp32"))
 """
 
 
-def test_it_is_what_is_held_and_the_most_that_is_taken_beside_it_each_time_anew() -> None:
+def test_it_is_what_is_held_and_the_most_taken_beside_it_each_time_anew_or_why_it_is_not_known() -> None:
     done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1] == "there is no such detector"
-    large, held, small = (int(word) / MIB for word in done.stdout.split())
+    sizes, failed, died = done.stdout.splitlines()
+    assert failed == "there is no such detector"
+    assert "ended with 9" in died
+    large, held, small = (int(word) / MIB for word in sizes.split())
     assert 257 <= large < 257 + 16
     assert 96 <= held < 96 + 16
     assert small < 16

@@ -36,7 +36,7 @@ SECTIONS = ["overview", "pareto", "accuracy", "difference", "classes", "costs", 
 
 def accuracy(ap: float, against: Against | None) -> Accuracy:
     figures = {name: ap / (place + 1) for place, name in enumerate(FIGURES)} | {"APl": -1.0}
-    per_class = {"<b>кошка | $x^2$": ClassAccuracy(ap, ap, -1, ap, ap, 12)}
+    per_class = {"<b>кошка | $x^2$": ClassAccuracy(ap, ap, -1.0, ap, ap, 12)}
     return Accuracy(figures, ap - 0.05, ap + 0.05, against, per_class, 99)
 
 
@@ -45,7 +45,11 @@ def speed(milliseconds: float, network_ends: bool = True) -> Speed:
     parts = (0.2 * seconds, 0.7 * seconds, 0.1 * seconds)
     stages = Stages(*parts) if network_ends else Stages(parts[0], parts[1] + parts[2], None)
     turns = Spread(seconds, 0.9 * seconds, 1.1 * seconds)
-    throughput = {1: Spread(1 / seconds, 1, 2), 4: Spread(2.5 / seconds, 2, 3), 8: Spread(2 / seconds, 2, 3)}
+    throughput = {
+        1: Spread(1 / seconds, 1.0, 2.0),
+        4: Spread(2.5 / seconds, 2.0, 3.0),
+        8: Spread(2 / seconds, 2.0, 3.0),
+    }
     return Speed(seconds, 1.5 * seconds, turns, stages, throughput)
 
 
@@ -61,7 +65,7 @@ def row(name: str, kind: Any, found: Accuracy | None, milliseconds: float | None
         cost=Cost(41_300_000, 41_000_000, 166_000_000, {"800x1137": 86_600_000_000}) if own else None,
         speed={one: speed(milliseconds, own) for one in ("fp32", "bf16")} if timed else {},
         memory=Memory({"fp32": 400 * 2**20, "bf16": 300 * 2**20}, 2**31) if own else None,
-        training={"fp32": Spread(2.34, 2, 3)} if own else {},
+        training={"fp32": Spread(2.34, 2.0, 3.0)} if own else {},
         notes=() if own else ("a note with <i>signs</i>",),
     )
 
@@ -149,10 +153,15 @@ def test_the_frontier_is_of_those_that_nobody_beats_in_both() -> None:
     def point(name: str, seconds: float, ap: float) -> Point:
         return Point(name, seconds, ap, ap, ap)
 
-    fast, good, slow, worse = point("a", 1, 0.2), point("b", 2, 0.4), point("c", 3, 0.4), point("d", 2, 0.3)
+    fast, good, slow, worse = (
+        point("a", 1.0, 0.2),
+        point("b", 2.0, 0.4),
+        point("c", 3.0, 0.4),
+        point("d", 2.0, 0.3),
+    )
     assert frontier([slow, worse, good, fast]) == [fast, good]
     assert frontier([fast]) == [fast]
-    assert frontier([point("x", 1, 0.2), point("y", 1, 0.3)]) == [point("y", 1, 0.3)]
+    assert frontier([point("x", 1.0, 0.2), point("y", 1.0, 0.3)]) == [point("y", 1.0, 0.3)]
 
 
 def test_the_picture_says_in_words_who_is_on_the_frontier(results: Results) -> None:
