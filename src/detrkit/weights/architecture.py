@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from detrkit.errors import DetrkitError
+from detrkit.settings.classical import Ssd300Settings, SsdLite320Settings
 from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.settings.model import DetrSettings
 from detrkit.settings.section import describe
@@ -81,6 +82,11 @@ def _require_same_family(source: Experiment, target: Experiment, file: Path) -> 
         )
 
 
-def _is_same_norm(name: str, there: object, here: object) -> bool:
-    """Whether both are batch normalisation, be it frozen or trained."""
-    return name == "model.backbone.norm" and "group" not in (there, here)
+def _matters(name: str, there: object, here: object, target: Experiment) -> bool:
+    """Whether a classical detector's weights mean something else under the other setting."""
+    if name == "model.backbone.norm":
+        return "group" in (there, here)
+    if name == "model.backbone.weights" and isinstance(target.model, Ssd300Settings | SsdLite320Settings):
+        # which of both decides on the range of its pixels, or on the width of its last stage
+        return "none" in (there, here)
+    return name in _ARCHITECTURE
