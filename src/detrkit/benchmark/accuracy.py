@@ -98,8 +98,8 @@ def _keep(place: Path, results: list[Result], made_from: dict[str, Any]) -> None
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file of weights, or of those in a folder with their configuration."""
-    total = hashlib.sha256()
+    """SHA-256 of a file of weights, of those in a folder with their configuration, or of a name."""
+    total = hashlib.sha256(b"" if path.exists() else str(path).encode())
     for file in [*weight_files(path), *sorted(path.glob("config.json"))]:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())

@@ -35,6 +35,11 @@ def test_each_kind_is_told_by_what_is_there() -> None:
     ]
 
 
+def test_what_torchvision_publishes_is_called_by_its_name() -> None:
+    named = Path("FasterRCNN_ResNet50_FPN_Weights.COCO_V1")
+    assert read_entrants([str(named)]) == [Entrant("FasterRCNN_ResNet50_FPN", Weights(named))]
+
+
 def test_a_recipe_goes_before_a_folder_of_its_name() -> None:
     assert read_entrants(["shapes", "./shapes"])[0].network == Untrained("shapes")
     assert read_entrants(["run=./shapes"])[0].network == Weights(Path("shapes"))
