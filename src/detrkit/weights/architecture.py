@@ -36,7 +36,7 @@ def require_same_architecture(source: Experiment, target: Experiment, file: Path
     _require_same_family(source, target, file)
     is_detr = isinstance(target.model, DetrSettings)
     for name, there, here in differences(source, target):
-        if name not in _ARCHITECTURE or (not is_detr and _is_same_norm(name, there, here)):
+        if not (name in _ARCHITECTURE if is_detr else _matters(name, there, here, target)):
             continue
         remedy = (
             f"bring them into this architecture by `detrkit weights transfer {file} --to RECIPE --out "
