@@ -131,7 +131,7 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 
 def _teller(status: "Status") -> "Listener":
     """Says in lines what is known, and on a terminal what is being done."""
-    from detrkit.benchmark.events import Detecting, Known, Turn, Weighing
+    from detrkit.benchmark.events import Counting, Detecting, Known, Remembering, Turn
 
     def tell(progress: "Progress") -> None:
         match progress:
@@ -140,8 +140,10 @@ def _teller(status: "Status") -> "Listener":
             case Known(name, ap, kept):
                 how = " (from detections that were there)" if kept else ""
                 status.console.print(f"{name}: AP {ap:.3f}{how}", markup=False)
-            case Weighing(name):
-                status.update(f"{name}: multiply-adds and memory")
+            case Counting(name):
+                status.update(f"{name}: multiply-adds")
+            case Remembering():
+                status.update("Memory")
             case Turn(what, number, turns):
                 status.update(f"{what}: turn {number} of {turns}")
 

@@ -21,7 +21,7 @@ def take(mib, kept):
 def fail(asked, precision):
     raise DetrkitError("there is no such detector")
 
-asked = Measured({}, "", "", {}, "cpu", 1, ("fp32",), 1)
+asked = Measured([], "", "", {}, "cpu", 1, ("fp32",), 1)
 def die(asked, precision):
     os._exit(9)
 
