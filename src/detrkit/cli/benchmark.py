@@ -65,7 +65,7 @@ def benchmark(
     from detrkit.benchmark.benchmark import benchmark as measure
     from detrkit.benchmark.entrant import read_entrants
     from detrkit.benchmark.results import Effort
-    from detrkit.cli.benchmark_lines import tables
+    from detrkit.cli.benchmark_lines import notes, tables
     from detrkit.report.benchmark import benchmark_document
     from detrkit.report.markdown import write_markdown
     from detrkit.report.page import to_html
@@ -101,7 +101,7 @@ def benchmark(
     console = Console(highlight=False)
     for table in tables(found):
         console.print(table)
-    for note in [*found.notes, *(f"{row.name}: {note}." for row in found.rows for note in row.notes)]:
+    for note in notes(found):
         console.print(note, markup=False)
     typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
