@@ -107,7 +107,7 @@ def detect(detector: Detector, images: Images, sizes: list[tuple[int, int]]) -> 
 def test_the_loss_falls(experiment: Experiment, images: Images, objects_at_random: Callable) -> None:
     detector = build(experiment)
     objects = objects_at_random(2, 1, num_classes=3)
-    rate, steps = {"detr": (1e-3, 10), "ssd300": (3e-4, 4)}.get(experiment.model.kind, (3e-4, 10))
+    rate, steps = {"detr": (1e-3, 20), "ssd300": (3e-4, 4)}.get(experiment.model.kind, (3e-4, 10))
     optimizer = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=rate, fused=True)
     losses = []
     for number in range(steps):
