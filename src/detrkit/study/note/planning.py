@@ -44,7 +44,7 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
         paces = measure_all(members, request.data, listener)
         left = parse_duration(request.budget) - (monotonic() - begun)
         amounts, trials = within(left, members, paces, data)
-    runs = {name: Run(member.role, amounts[name], member.settings) for name, member in members.items()}
+    runs = {name: Run(members[name].role, amount, members[name].settings) for name, amount in amounts.items()}
     return Plan(
         asked=request.asked(),
         command=request.command,
@@ -59,14 +59,18 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
 def within(
     seconds: float, members: Mapping[str, Member], paces: Mapping[str, Pace], data: Data
 ) -> tuple[dict[str, Amount], Trials]:
-    """How long every run is, and the trials, in so many seconds."""
-    share = share_of(seconds, len(members), any(member.role == "tuned" for member in members.values()))
-    amounts = {name: amount_within(share, paces[name]) for name in members}
+    """How long every run is, and the trials, in so many seconds.
+
+    Where there is no room for trials, there is no run with tuned settings, and the others have its time.
+    """
     base = next(name for name, member in members.items() if member.role == "smaller")
-    trials = trials_within(
-        TUNING * share, amounts[base].steps, paces[base], data.val_images, data.train_images
-    )
-    return amounts, trials
+    share = share_of(seconds, len(members), tuning=True)
+    steps = amount_within(share, paces[base]).steps
+    trials = trials_within(TUNING * share, steps, paces[base], data.val_images, data.train_images)
+    if not trials.number:
+        members = {name: member for name, member in members.items() if member.role != "tuned"}
+        share = share_of(seconds, len(members), tuning=False)
+    return {name: amount_within(share, paces[name]) for name in members}, trials
 
 
 def measure_all(
