@@ -1,0 +1,42 @@
+"""Multiply-adds, which papers call FLOPs: those of convolutions and matrix products, attention's included.
+
+They are counted in a real pass, for what a detector computes may depend on what it sees: a two-stage
+detector has as many second stages as it has proposals.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms.v2.functional import resize
+
+from detrkit.catalog import Catalog
+from detrkit.data.collate import to_network
+from detrkit.data.dataset import SplitDataset
+from detrkit.data.transforms import unchanged
+from detrkit.detectors.detector import Detector
+from detrkit.structures import Images
+
+
+def multiply_adds(compute: Callable[[], object]) -> int:
+    """The multiplications with their additions in whatever ``compute`` computes.
+
+    Nothing else counts: no normalisation, activation, interpolation or pooling.
+    """
+    # as matrix products, since torch does not count all of its fused kernels of attention
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        compute()
+    return counter.get_total_flops() // 2
+
+
+def detection_multiply_adds(detector: Detector, catalog: Catalog, size: tuple[int, int]) -> int:
+    """Those from an image of (height, width) to its detections: the first of the split, stretched to it."""
+    image = SplitDataset(catalog, unchanged)[0, 0].image.as_subclass(torch.Tensor)
+    device = next(detector.parameters(), torch.empty(0)).device
+    images = Images(resize(image, list(size), antialias=True)[None])
+    images = to_network(images, device, torch.float32)
+    detector.eval()
+    # the counter follows modules by their gradients, and fails in inference mode
+    with torch.no_grad():
+        return multiply_adds(lambda: detector.detect(images, [size]))
