@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from detrkit.benchmark.results import Effort
 from detrkit.data.shapes import ShapesSettings, write_shapes
 from detrkit.machine import describe_machine
 from detrkit.study.note.family import members_of
@@ -31,6 +32,7 @@ TINY = {
     "model.decoder.layers": 2,
     "train.trackers": [],
 }
+EFFORT = Effort(turns=1, images=1, batches=(), sizes=(), training_batch=0, precisions=("fp32",), memory=False)
 RECIPES = ("shapes", "shapes_plain")
 
 
@@ -52,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plan") / "plan.json"
     asked = read_request("note", data, RECIPES, train_images=8, backbones="resnet18,resnet34").asked()
-    write_plan(path, Plan(asked, "", data_of(data), describe_machine(), {}, Trials(3, 3), runs()))
+    write_plan(path, Plan(asked, "", data_of(data), describe_machine(), {}, Trials(3, 3), EFFORT, runs()))
     return path
 
 

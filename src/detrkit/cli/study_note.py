@@ -49,9 +49,9 @@ def study_note(
         made = repeat_plan(read_plan(Path(plan)), folder)
     else:
         request = _request(data, recipes, plan, budget, backbones, seed, assignments, command)
-        if request.kind == "full":
-            _require_yes(request, yes)
         made = plan_note(request, folder, tell)
+    if made.asked["plan"] == "full":
+        _require_yes(made, yes)
     found = write_note(carry_out(made, data, folder, tell))
     console = Console()
     console.print(_table(found))
@@ -130,6 +130,7 @@ class Teller:
 
 def _lines(event: Any) -> list[str] | None:
     """What is said of an event; None of what the progress bar shows."""
+    from detrkit.benchmark.events import Detecting, Known, Turn, Weighing
     from detrkit.study.events import Diverged, Measuring
     from detrkit.study.note.events import Began, Judging, Planned
     from detrkit.tuning.outcome import told
@@ -151,7 +152,9 @@ def _lines(event: Any) -> list[str] | None:
             return [f"Trial {outcome.number} {outcome.fate}{ap}."]
         case Diverged(_, reason):
             return [f"Diverged: {reason}"]
-        case Waiting():
+        case Weighing(name):
+            return [f"Weighing {name}."]
+        case Waiting() | Detecting() | Known() | Turn():
             return []
         case _:
             return None
@@ -188,11 +191,22 @@ def _table(found: "Found") -> "Table":
 
 
 def _sentences(found: "Found") -> list[str]:
-    from detrkit.study.note.chapters.conclusions import conclusions_of
+    from detrkit.study.note.chapters.conclusions import conclusions_of, times_of
 
-    return [one.sentence for one in conclusions_of(found)]
+    return [one.sentence for one in [*conclusions_of(found), *times_of(found)]]
 
 
-def _require_yes(request: "Request", yes: bool) -> None:
+def _require_yes(plan: "Plan", yes: bool) -> None:
     """Print what a full note costs, and go on only if that is wanted."""
-    raise DetrkitError("full is not there yet")
+    from detrkit.study.note.cost import GPU, costs_of
+
+    costs = costs_of(plan.runs, plan.trials, plan.data.train_images)
+    hours = sum(cost.hours for cost in costs)
+    typer.echo(f"GPU hours on one {GPU} by docs/scaling.md, as if images were COCO's and every run a DETR:")
+    for cost in costs:
+        typer.echo(f"  {cost.name}: {cost.hours:,.1f} for {cost.epochs:,.0f} epochs")
+    typer.echo(f"Together about {hours:,.0f} GPU hours, which is {hours / 24:,.1f} days on one GPU.")
+    if not yes:
+        raise DetrkitError(
+            "a full note is begun with --yes alone: add it, or take --plan note with a --budget."
+        )

@@ -7,6 +7,8 @@ sentence says that the measurements do not tell the two apart.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from detrkit.benchmark.results import Results, Row, Spread
+
 
 class Conclusion(NamedTuple):
     """A sentence about a question of the note."""
@@ -26,6 +28,33 @@ def accuracy_conclusions(
         if _sign(pair["AP"]) != _sign(pair["AP50"]):
             found.append(Conclusion(pair["question"], both[1]))
     return found
+
+
+def time_conclusions(results: Results, base: str) -> list[Conclusion]:
+    """A sentence for each that was timed beside the base: its measured time for an image, one at a time."""
+    timed = [row for row in results.rows if "fp32" in row.speed]
+    first = next((row for row in timed if row.name == base), None)
+    if first is None:
+        return []
+    return [Conclusion("times", _slower(row, first)) for row in timed if row.name != base]
+
+
+def _slower(row: Row, base: Row) -> str:
+    mine, other = row.speed["fp32"].turns, base.speed["fp32"].turns
+    told = (
+        f"{_milliseconds(mine)} for an image against {_milliseconds(other)}, from its file to its detections "
+        "in float32"
+    )
+    if mine.low > other.high:
+        return f"{row.name} is slower than {base.name}: {told}."
+    if mine.high < other.low:
+        return f"{row.name} is faster than {base.name}: {told}."
+    return f"These measured times do not tell {row.name} and {base.name} apart: {told}."
+
+
+def _milliseconds(spread: Spread) -> str:
+    low, median, high = (1000 * value for value in (spread.low, spread.median, spread.high))
+    return f"{median:.1f} ms (turns from {low:.1f} to {high:.1f})"
 
 
 def lacking_conclusions(trials: Mapping[str, Any] | None, planned: int) -> list[Conclusion]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from detrkit.benchmark.events import Progress
 from detrkit.study.events import Diverged, Measuring
 from detrkit.study.note.plan import Plan
 from detrkit.training.events import Event
@@ -25,12 +26,12 @@ class Began(NamedTuple):
 
 
 class Judging(NamedTuple):
-    """A run is evaluated on the validation split, or measured by the benchmark."""
+    """A run is evaluated on the validation split."""
 
     name: str
 
 
-Listener = Callable[
-    [Event | Measuring | Planned | Began | Judging | Diverged | Begun | Ended | Waiting], None
-]
+Told = Event | Measuring | Planned | Began | Judging | Diverged | Begun | Ended | Waiting | Progress
+
+Listener = Callable[[Told], None]
 """Hears every event of a note, in order."""

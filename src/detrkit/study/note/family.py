@@ -99,7 +99,10 @@ def members_of(
 
 
 def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
-    """A classical detector with the base's pixels, batches, backbone, precision, average and schedule."""
+    """A classical detector with the base's pixels, batches, backbone, precision, average and schedule.
+
+    Its length in epochs stays its own, which counts where there is no budget.
+    """
     backbone = base.model.backbone
     shared = {"name": backbone.name, "weights": backbone.weights, "norm": backbone.norm}
     shared["frozen_stages"] = cast("str", backbone.frozen_stages)
@@ -109,7 +112,7 @@ def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
             "data": base.data,
             "model": classical.model.model_copy(update={"backbone": own}),
             "schedule": base.schedule,
-            "train": base.train,
+            "train": base.train.model_copy(update={"epochs": classical.train.epochs}),
         }
     )
 

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import msgspec
+
+from detrkit.benchmark.results import Effort
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.study.agreement import differences, shown
@@ -37,7 +40,10 @@ class Data(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What was asked, on what, and the runs that follow. ``paces`` are those of the machine that planned."""
+    """What was asked, on what, and the runs that follow. ``paces`` are those of the machine that planned.
+
+    ``effort`` is how much the benchmark measures.
+    """
 
     asked: dict[str, Any]
     command: str
@@ -45,6 +51,7 @@ class Plan(NamedTuple):
     machine: dict[str, str]
     paces: dict[str, dict[str, float]]
     trials: Trials
+    effort: Effort
     runs: dict[str, Run]
 
     def of(self, *roles: Role) -> dict[str, Run]:
@@ -71,6 +78,7 @@ def write_plan(path: Path, plan: Plan) -> None:
         "machine": plan.machine,
         "paces": plan.paces,
         "trials": plan.trials._asdict(),
+        "benchmark": msgspec.to_builtins(plan.effort),
         "runs": {name: {"role": run.role, **run.amount._asdict()} for name, run in plan.runs.items()},
         "settings": {name: run.settings.model_dump(mode="json") for name, run in plan.runs.items()},
     }
@@ -103,12 +111,13 @@ def read_plan(path: Path) -> Plan:
             machine=tree["machine"],
             paces=tree["paces"],
             trials=Trials(**tree["trials"]),
+            effort=msgspec.convert(tree["benchmark"], Effort),
             runs={
                 name: _run(run, tree["settings"][name], f"{path}, {name}")
                 for name, run in tree["runs"].items()
             },
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise DetrkitError(
             f"{path} lacks what a plan has ({type(error).__name__} {error}): restore it."
         ) from None
@@ -128,7 +137,7 @@ def require_asked(plan: Plan, asked: Mapping[str, Any], folder: Path) -> None:
 
 def require_same_runs(plan: Plan, given: Plan, folder: Path) -> None:
     """DetrkitError where ``folder`` holds a study of another plan than the one that is given."""
-    if (plan.asked, plan.trials, plan.runs) != (given.asked, given.trials, given.runs):
+    if plan._replace(machine=given.machine, paces=given.paces, command=given.command) != given:
         raise DetrkitError(
             f"{folder} holds a study of another plan: go on with its own, or choose another --out."
         )

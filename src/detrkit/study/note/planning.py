@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 
+from detrkit.benchmark.results import Effort
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.machine import describe_machine
 from detrkit.monitoring.recorded import fit
@@ -52,6 +53,7 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
         machine=describe_machine(),
         paces={name: pace._asdict() for name, pace in paces.items()},
         trials=trials,
+        effort=Effort(),
         runs=runs,
     )
 

@@ -1,7 +1,7 @@
 """What a budget becomes: the steps and validations of every run, and the trials of the tuning.
 
 Each run has one share of the time that is left when the paces are known, the tuning two, and evaluation and
-benchmark one together. So all runs have the same planned seconds. The numbers of steps follow from the
+benchmark two together. So all runs have the same planned seconds. The numbers of steps follow from the
 paces, once; from then on only steps count.
 """
 
@@ -15,7 +15,7 @@ from detrkit.training.schedule import plan as length_of
 from detrkit.tuning.pace import Pace
 from detrkit.tuning.plan import PARTS, plan_within, whole_trials
 
-TUNING, JUDGING = 2, 1
+TUNING, JUDGING = 2, 2
 """Shares of the tuning, and of evaluation and benchmark, where a run has one."""
 
 MOST_VALIDATIONS, VALIDATING = 12, 5

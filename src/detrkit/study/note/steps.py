@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from detrkit.study.note.comparing import compare_all
 from detrkit.study.note.data import check_data
 from detrkit.study.note.evaluating import evaluate_all
+from detrkit.study.note.measuring import benchmark_all
 from detrkit.study.note.runs import train_grown, train_role, train_tuned
 from detrkit.study.note.tuning import tune_rates
 from detrkit.study.note.work import Work
@@ -35,6 +36,7 @@ STEPS = (
     Step("classical", "train classical detectors", lambda work: train_role(work, "classical")),
     Step("evaluation", "evaluate all on the validation split", evaluate_all),
     Step("comparison", "compare them image by image", compare_all),
+    Step("benchmark", "measure what they cost", benchmark_all),
 )
 
 

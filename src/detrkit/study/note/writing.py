@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from detrkit.report.content import Document, Section, Text
+from detrkit.report.content import Document
 from detrkit.report.markdown import write_markdown
 from detrkit.report.page import to_html
 from detrkit.report.write import write_page
 from detrkit.study.note.chapters.architecture import architecture_chapter
-from detrkit.study.note.chapters.conclusions import conclusions_chapter, conclusions_of
+from detrkit.study.note.chapters.benchmarking import benchmarking_chapter
+from detrkit.study.note.chapters.conclusions import conclusions_chapter, conclusions_of, times_of
 from detrkit.study.note.chapters.data import data_chapter
 from detrkit.study.note.chapters.evaluation import evaluation_chapter
 from detrkit.study.note.chapters.found import Found, found_of
@@ -35,6 +36,7 @@ def results_of(found: Found) -> dict[str, Any]:
         "accuracy": found.results["evaluation"],
         "differences": found.results["comparison"],
         "conclusions": [one._asdict() for one in conclusions_of(found)],
+        "measured_times": [one._asdict() for one in times_of(found)],
         "runs": found.trained,
         "trials": found.results["trials"],
     }
@@ -57,12 +59,7 @@ def document_of(found: Found, work: Work) -> Document:
             architecture_chapter(found),
             training_chapter(found),
             evaluation_chapter(found, work),
-            _about_measuring(found),
+            benchmarking_chapter(found),
             conclusions_chapter(found),
         ],
     )
-
-
-def _about_measuring(found: Found) -> Section:
-    machine = "; ".join(f"{name} {value}" for name, value in found.plan.machine.items())
-    return Section("benchmarking", "Benchmarking", [Text(f"{machine}.")])

@@ -2,20 +2,23 @@
 
 from typing import Any, NamedTuple
 
+from detrkit.benchmark.results import Results, read_results
 from detrkit.report.record import Record, read_run
 from detrkit.study.curve import Point
 from detrkit.study.note.family import short
+from detrkit.study.note.measuring import FOLDER
 from detrkit.study.note.plan import Plan
 from detrkit.study.note.steps import STEPS
 from detrkit.study.note.work import Work
 
 
 class Found(NamedTuple):
-    """The plan, what came of each step by name, and the records of the runs that were trained."""
+    """The plan, what came of each step by name, the records of the runs, and what they cost."""
 
     plan: Plan
     results: dict[str, Any]
     records: dict[str, Record]
+    benchmark: Results | None
 
     @property
     def trained(self) -> dict[str, dict[str, Any]]:
@@ -49,7 +52,8 @@ def found_of(work: Work) -> Found:
         for name in work.plan.runs
         if (work.folder(name) / "log.jsonl").exists()
     }
-    return Found(work.plan, results, records)
+    measured = read_results(work.out / FOLDER) if results["benchmark"] else None
+    return Found(work.plan, results, records, measured)
 
 
 def what_is(plan: Plan, name: str) -> str:
