@@ -22,13 +22,13 @@ from torch.optim import AdamW
 
 from detrkit.detectors.detector import Detector
 from detrkit.objective.criterion import count_totals
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.structures import Images
 from detrkit.training.optimise import build_optimizer
 
 Step = Callable[[], object]
 OBJECTS = [7, 12]
-OPTIM = OptimSettings()
+OPTIM = AdamWSettings()
 
 
 def main(options: Namespace) -> None:

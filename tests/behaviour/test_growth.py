@@ -16,7 +16,7 @@ from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.inference.transferred import transferred
 from detrkit.settings.experiment import recipe
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.structures import Batch, DetrOutput, Images, Objects
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.step import agree, take_step
@@ -32,7 +32,7 @@ SMALL = {
     "model.decoder.queries": 5,
 }
 LEARNING_RATE = 1e-4
-BOTH_RATES = OptimSettings(lr=LEARNING_RATE, backbone_lr=LEARNING_RATE)
+BOTH_RATES = AdamWSettings(lr=LEARNING_RATE, backbone_lr=LEARNING_RATE)
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from detrkit.detectors.build import build_detector
 from detrkit.models.contracts import Memory
 from detrkit.objective.criterion import count_totals
 from detrkit.settings.experiment import Experiment, recipe
-from detrkit.settings.model import ModelSettings
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.model import DetrSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.structures import Batch, Images, Objects
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.step import take_step
@@ -48,7 +48,7 @@ class Composition(nn.Module):
     called piece by piece here; tokens come first and the batch second, as torch has it.
     """
 
-    def __init__(self, settings: ModelSettings, num_logits: int) -> None:
+    def __init__(self, settings: DetrSettings, num_logits: int) -> None:
         super().__init__()
         shared, width = settings.transformer, settings.transformer.width
         resnet = getattr(torchvision.models, settings.backbone.name)(norm_layer=FrozenBatchNorm2d)
@@ -267,7 +267,7 @@ def test_steps_of_training(pair: Pair, images: Images) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["detr_r50"], indirect=True)
 def test_ten_steps_of_the_golden_case(case: Any, detector: Any, official_file: Callable[[str], Path]) -> None:
-    composition = Composition(ModelSettings(), case.settings["num_classes"] + 1).double()
+    composition = Composition(DetrSettings(), case.settings["num_classes"] + 1).double()
     composition.load_state_dict(torch.load(official_file(case.name), weights_only=True)["model"], strict=True)
     images = case.images._replace(pixels=case.images.pixels.double())
     objects = [Objects(image.boxes.double(), image.labels) for image in case.objects]
@@ -280,7 +280,7 @@ def train_alike(
     """Take the same steps with both, and compare losses and gradient norms at each."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True)
-    settings = OptimSettings()
+    settings = AdamWSettings()
     model, optimizer = accelerator.prepare(detector, build_optimizer(detector, settings))
     batch = Batch(images, objects, [1, 2], [(480, 640)] * 2)
     totals = count_totals(objects, detector.max_objects)

@@ -13,7 +13,7 @@ from torch import Tensor
 from detrkit.objective.criterion import count_totals
 from detrkit.objective.matching import match
 from detrkit.settings.objective import MatchingSettings
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.structures import Batch
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.step import take_step
@@ -123,7 +123,7 @@ def test_the_training_trajectory(case: Any, detector: Any) -> None:
     settings = case.settings
     AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=True)
-    optim = OptimSettings(
+    optim = AdamWSettings(
         lr=settings["lr"],
         backbone_lr=settings["lr_backbone"],
         weight_decay=settings["weight_decay"],

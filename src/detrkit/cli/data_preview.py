@@ -1,7 +1,7 @@
 """``detrkit data preview``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, assert_never
 
 import typer
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from detrkit.catalog import Catalog
-    from detrkit.settings.model import BackboneSettings
+    from detrkit.settings.experiment import ModelSettings
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _COUNTED = 1000
@@ -63,7 +63,7 @@ def preview(
     split = choose_split(folder, split or settings.train_split, ("train2017", "train"))
     catalog = read_split(folder, split)
     shown = _named(catalog, names) if names else _random(catalog, seed, images)
-    cell = _cell(experiment.model.backbone)
+    cell = _cell(experiment.model)
     title = f"{folder.resolve().name}, {split}: {Path(recipe).stem} with seed {seed}"
     sheet = draw_sheet(title, catalog, settings, previews(catalog, settings, seed, shown, views), cell)
     _save(sheet, out)
@@ -106,10 +106,20 @@ def _named(catalog: "Catalog", names: list[str]) -> list[int]:
     return list(dict.fromkeys(found[name] for name in names))
 
 
-def _cell(backbone: "BackboneSettings") -> int:
-    """Pixels on a side of a cell of the finest feature map that the encoder sees."""
-    strides = {"layer2": 8, "layer3": 16, "layer4": 16 if backbone.dilation else 32}
-    return strides[backbone.levels[0]]
+def _cell(model: "ModelSettings") -> int:
+    """Pixels on a side of a cell of the finest feature map that objects are found in."""
+    match model.kind:
+        case "detr":
+            strides = {"layer2": 8, "layer3": 16, "layer4": 16 if model.backbone.dilation else 32}
+            return strides[model.backbone.levels[0]]
+        case "faster_rcnn" | "mask_rcnn":
+            return 4
+        case "retinanet" | "fcos" | "ssd300":
+            return 8
+        case "ssdlite320":
+            return 16
+        case other:
+            assert_never(other)
 
 
 def _save(sheet: "Image.Image", out: Path) -> None:

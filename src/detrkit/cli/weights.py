@@ -1,12 +1,15 @@
 """``detrkit weights``: files of weights, ours and others'."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from detrkit.cli.options import Assignments, Checkpoint
 from detrkit.cli.weights_transfer import transfer
+
+if TYPE_CHECKING:
+    from detrkit.settings.experiment import ModelSettings
 
 app = typer.Typer(help="Look into files of weights, convert and transfer them.", no_args_is_help=True)
 
@@ -20,14 +23,10 @@ def inspect(checkpoint: Checkpoint, assignments: Assignments = None) -> None:
     overrides = parse_overrides(assignments or [])
     stored = read(checkpoint, overrides)
     detector = load(checkpoint, overrides=overrides)
-    model = stored.experiment.model
     used = [category for category in stored.categories if category.used]
     unused = len(stored.categories) - len(used)
     typer.echo(f"{checkpoint}")
-    typer.echo(
-        f"{model.decoder.kind} decoder with {model.decoder.queries} queries on {model.backbone.name}"
-        + (" (DC5)" if model.backbone.dilation else "")
-    )
+    typer.echo(_described(stored.experiment.model))
     typer.echo(f"{sum(parameter.numel() for parameter in detector.parameters()):,} parameters")
     typer.echo(f"{len(used)} categories: {', '.join(category.name for category in used)}")
     if unused:
@@ -71,6 +70,18 @@ def convert(
                 f"{destination}: '{suffix}' is no layout; take .safetensors, .pth or a folder."
             )
     typer.echo(f"Wrote {destination}.")
+
+
+def _described(model: "ModelSettings") -> str:
+    from detrkit.settings.model import DetrSettings
+
+    if not isinstance(model, DetrSettings):
+        version = getattr(model, "version", 1)
+        return f"{model.kind}{' (version 2)' if version == 2 else ''} on {model.backbone.name}"
+    dilated = " (DC5)" if model.backbone.dilation else ""
+    return (
+        f"{model.decoder.kind} decoder with {model.decoder.queries} queries on {model.backbone.name}{dilated}"
+    )
 
 
 app.command()(transfer)

@@ -3,10 +3,12 @@
 from detrkit.catalog import Category
 from detrkit.detectors.detector import Detector
 from detrkit.detectors.detr import DetrDetector
+from detrkit.detectors.torchvision import TorchvisionDetector
 from detrkit.models.detr import build_detr
 from detrkit.objective.criterion import Criterion
 from detrkit.scoring import build_scoring
 from detrkit.settings.experiment import Experiment
+from detrkit.settings.model import DetrSettings
 from detrkit.structures import ImageSize
 
 
@@ -15,8 +17,10 @@ def build_detector(experiment: Experiment, categories: tuple[Category, ...]) -> 
 
     Pretrained weights are loaded into it by ``models.pretrained`` or ``inference.load``.
     """
+    image_size = ImageSize(experiment.data.eval_short_side, experiment.data.max_size)
+    if not isinstance(experiment.model, DetrSettings):
+        return TorchvisionDetector(experiment.model, categories, image_size)
     scoring = build_scoring(experiment.scoring)
     network = build_detr(experiment.model, scoring, len(categories))
     criterion = Criterion(scoring, experiment.matching, experiment.loss)
-    image_size = ImageSize(experiment.data.eval_short_side, experiment.data.max_size)
     return DetrDetector(network, criterion, categories, image_size)

@@ -9,7 +9,8 @@ from torch import Tensor
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
-from detrkit.weights import huggingface, official, store
+from detrkit.weights import huggingface, official, store, torchvision
+from detrkit.weights.pickled import unpickle
 from detrkit.weights.store import Stored
 
 
@@ -20,9 +21,10 @@ def load(
 ) -> Detector:
     """The detector that a file or folder holds, in evaluation mode.
 
-    ``path`` is our ``.safetensors`` file, a run folder, a ``.pth`` of the original release, or a folder
-    of transformers. ``overrides`` change settings that it states or leaves open, such as
-    ``{"data.eval_short_side": 640}``.
+    ``path`` is our ``.safetensors`` file, a run folder, a ``.pth`` of the original release or of one of
+    torchvision's detectors, a folder of transformers, or the name of weights that torchvision publishes, such
+    as ``FasterRCNN_ResNet50_FPN_Weights.COCO_V1``. ``overrides`` change settings that it states or leaves
+    open, such as ``{"data.eval_short_side": 640}``.
 
     Raises:
         DetrkitError: where it holds none, or tensors that do not fit. Nothing is loaded in part.
@@ -39,10 +41,14 @@ def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
     folder = path.parent if path.name == "model.safetensors" else path
     if (folder / huggingface.CONFIG).is_file():
         return huggingface.read(folder, overrides)
+    if torchvision.is_named(path):
+        return torchvision.read_named(str(path), overrides)
     file = _file_of(path)
     match file.suffix:
         case ".pth" | ".pt":
-            return official.read(file, overrides)
+            found = unpickle(file)
+            layout = torchvision if torchvision.is_state(found) else official
+            return layout.from_pickle(found, file, overrides)
         case _:
             return store.read(file, overrides)
 

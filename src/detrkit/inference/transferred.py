@@ -9,6 +9,7 @@ from detrkit.errors import DetrkitError
 from detrkit.models.pretrained import load_pretrained
 from detrkit.settings.experiment import Experiment
 from detrkit.structures import Images
+from detrkit.weights.architecture import require_detrs
 from detrkit.weights.store import Stored
 from detrkit.weights.transfer import Plan, Transfer, transfer
 
@@ -23,7 +24,8 @@ def transferred(source: Stored, experiment: Experiment, plan: Plan) -> Transfer:
     Raises:
         DetrkitError: where the plan cannot bring these weights there, or the backbone's cannot be had.
     """
-    settings = experiment.model.backbone
+    _, model = require_detrs(source.experiment, experiment)
+    settings = model.backbone
     if plan == "imagenet" and settings.weights == "none":
         raise DetrkitError(
             "--plan imagenet takes the backbone that model.backbone.weights names, which is none here: set "
@@ -32,7 +34,7 @@ def transferred(source: Stored, experiment: Experiment, plan: Plan) -> Transfer:
     torch.manual_seed(experiment.train.seed)
     detector = build_detector(experiment, source.categories)
     if plan == "imagenet":
-        load_pretrained(detector.backbone, settings)  # pyright: ignore[reportArgumentType]
+        load_pretrained(detector.backbone, settings)
     return transfer(source, detector.state_dict(), experiment, source.categories, plan)
 
 

@@ -15,7 +15,7 @@ from detrkit.scoring import Scoring
 from detrkit.settings.model import (
     AnchorDecoderSettings,
     ConditionalDecoderSettings,
-    ModelSettings,
+    DetrSettings,
     PlainDecoderSettings,
 )
 from detrkit.structures import DetrOutput, Images, Objects
@@ -35,14 +35,14 @@ class Detr(nn.Module):
         return self.decoder(self.encoder(self.backbone(images)), objects)
 
 
-def build_detr(settings: ModelSettings, scoring: Scoring, num_classes: int) -> Detr:
+def build_detr(settings: DetrSettings, scoring: Scoring, num_classes: int) -> Detr:
     """The network that the settings describe, with its paper's random initial weights, backbone included."""
     backbone = Backbone(settings.backbone)
     encoder = Encoder(settings.encoder, settings.transformer, backbone.out_channels)
     return Detr(backbone, encoder, _build_decoder(settings, scoring, num_classes))
 
 
-def _build_decoder(settings: ModelSettings, scoring: Scoring, num_classes: int) -> Decoder:
+def _build_decoder(settings: DetrSettings, scoring: Scoring, num_classes: int) -> Decoder:
     transformer = settings.transformer
     heads = Heads(transformer.width, scoring.class_head(transformer.width, num_classes))
     match settings.decoder:

@@ -7,32 +7,77 @@ overrides (``optim.lr=2e-4``). Each consumer receives its own section, never the
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
+from pydantic import Field, model_validator
 
 from detrkit.errors import DetrkitError
+from detrkit.settings.classical import (
+    FasterRcnnSettings,
+    FcosSettings,
+    MaskRcnnSettings,
+    RetinaNetSettings,
+    Ssd300Settings,
+    SsdLite320Settings,
+)
 from detrkit.settings.data import DataSettings
-from detrkit.settings.model import ModelSettings
+from detrkit.settings.model import DetrSettings
 from detrkit.settings.objective import LossSettings, MatchingSettings, ScoringSettings, SoftmaxSettings
 from detrkit.settings.published import PublishedSettings
 from detrkit.settings.recipes import recipe_names, recipe_text
-from detrkit.settings.section import Section, did_you_mean, read_section, setting_names
-from detrkit.settings.training import OptimSettings, ScheduleSettings, TrainSettings
+from detrkit.settings.section import (
+    Section,
+    describe,
+    did_you_mean,
+    kind_unless_given,
+    read_section,
+    setting_names,
+)
+from detrkit.settings.training import AdamWSettings, OptimSettings, ScheduleSettings, TrainSettings
+
+ModelSettings = Annotated[
+    DetrSettings
+    | FasterRcnnSettings
+    | MaskRcnnSettings
+    | RetinaNetSettings
+    | FcosSettings
+    | Ssd300Settings
+    | SsdLite320Settings,
+    Field(discriminator="kind"),
+    kind_unless_given("detr"),
+]
 
 
 class Experiment(Section):
     """All settings of one run."""
 
     data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
+    model: ModelSettings = DetrSettings()
     scoring: ScoringSettings = SoftmaxSettings()
     matching: MatchingSettings = MatchingSettings()
     loss: LossSettings = LossSettings()
-    optim: OptimSettings = OptimSettings()
+    optim: OptimSettings = AdamWSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings = TrainSettings()
     published: PublishedSettings = PublishedSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Experiment":
+        if not isinstance(self.model, DetrSettings):
+            _refuse_detrs_settings(self)
+        if isinstance(self.model, Ssd300Settings | SsdLite320Settings):
+            _refuse_what_ssd_lacks(self, 300 if self.model.kind == "ssd300" else 320)
+        return self
+
+
+def detr_settings(experiment: Experiment, what: str) -> DetrSettings:
+    """The settings of a DETR; a DetrkitError that ``what`` is for DETR only, where they are another's."""
+    if isinstance(experiment.model, DetrSettings):
+        return experiment.model
+    raise DetrkitError(
+        f"{what} is for DETR only, but this detector is of model.kind '{experiment.model.kind}'."
+    )
 
 
 def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:
@@ -63,6 +108,35 @@ def parse_overrides(assignments: list[str]) -> dict[str, object]:
 def to_toml(experiment: Experiment) -> str:
     """The whole experiment as TOML that ``recipe`` reads back to an equal one. Unset options are left out."""
     return tomli_w.dumps(experiment.model_dump(exclude_none=True, mode="json"))
+
+
+def _refuse_detrs_settings(experiment: Experiment) -> None:
+    """Refuse settings of the set loss, which would have no effect."""
+    for name, ours, usual in (
+        ("scoring", experiment.scoring, SoftmaxSettings()),
+        ("matching", experiment.matching, MatchingSettings()),
+        ("loss", experiment.loss, LossSettings()),
+    ):
+        defaults = {key: value for key, value, _ in describe(usual)}
+        for key, value, _ in describe(ours):
+            if defaults.get(key) != value:
+                raise ValueError(
+                    f"{name}.{key} is {value}, but only model.kind 'detr' has this setting, and the kind is "
+                    f"'{experiment.model.kind}': leave it out"
+                )
+
+
+def _refuse_what_ssd_lacks(experiment: Experiment, side: int) -> None:
+    if experiment.data.max_size > side:
+        raise ValueError(
+            f"data.max_size is {experiment.data.max_size}, but {experiment.model.kind} sees at most {side} x "
+            f"{side} pixels: set data.max_size to {side}, and data.short_sides to no more"
+        )
+    if experiment.train.activation_checkpointing:
+        raise ValueError(
+            f"train.activation_checkpointing is true, but {experiment.model.kind} has no residual blocks of "
+            "a ResNet to do it for: set it to false"
+        )
 
 
 def _read_recipe(name: str) -> tuple[str, str]:

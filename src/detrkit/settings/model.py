@@ -1,4 +1,4 @@
-"""The network: backbone, transformer and decoder. Defaults are DETR's (Carion et al. 2020, section 4)."""
+"""DETR's network: backbone, transformer and decoder. Defaults: Carion et al. 2020, section 4."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,8 +20,8 @@ def _frozen_stages_for(given: dict[str, Any]) -> int:
     return 0 if given.get("weights") == "none" else 2
 
 
-class BackboneSettings(Section):
-    """The convolutional network that turns an image into a feature map."""
+class ResNetSettings(Section):
+    """The convolutional network that turns an image into feature maps."""
 
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
     """Which ResNet."""
@@ -33,6 +33,20 @@ class BackboneSettings(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=5)] = Field(default_factory=_frozen_stages_for)
     """How many stages are not trained: 1 is the stem, 2 the stem and layer1, up to 5, the whole
     backbone. Unless set: 0 if `weights` is `none`, else 2."""
+
+    @model_validator(mode="after")
+    def _check_norm(self) -> "ResNetSettings":
+        if self.norm == "group" and self.weights != "none":
+            raise ValueError(
+                f"norm is 'group', but pretrained weights ({self.weights}) carry BatchNorm; "
+                "take norm 'frozen' or 'batch', or weights 'none'"
+            )
+        return self
+
+
+class BackboneSettings(ResNetSettings):
+    """DETR's backbone: a ResNet, and what of it the encoder sees."""
+
     dilation: bool = False
     """Keep the last stage at stride 16 by dilating it (DC5): finer features at twice the cost."""
     levels: Annotated[tuple[Level, ...], Field(min_length=1)] = ("layer4",)
@@ -50,11 +64,6 @@ class BackboneSettings(Section):
         if self.dilation and self.levels[-1] != "layer4":
             raise ValueError(
                 f"dilation is true, but levels {list(self.levels)} leave out layer4, which it is for"
-            )
-        if self.norm == "group" and self.weights != "none":
-            raise ValueError(
-                f"norm is 'group', but pretrained weights ({self.weights}) carry BatchNorm; "
-                "take norm 'frozen' or 'batch', or weights 'none'"
             )
         return self
 
@@ -161,9 +170,12 @@ DecoderSettings = Annotated[
 ]
 
 
-class ModelSettings(Section):
-    """The whole network."""
+class DetrSettings(Section):
+    """A DETR."""
 
+    kind: Literal["detr"] = "detr"
+    """Which detector: `detr`, or a classical one: `faster_rcnn`, `mask_rcnn`, `retinanet`, `fcos`, `ssd300`
+    or `ssdlite320`."""
     backbone: BackboneSettings = BackboneSettings()
     transformer: TransformerSettings = TransformerSettings()
     encoder: EncoderSettings = EncoderSettings()

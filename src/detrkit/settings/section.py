@@ -98,20 +98,24 @@ def _explain(error: ErrorDetails, kind: type[Section]) -> str:
 
 def _why_extra(where: str, kind: type[Section], place: tuple[int | str, ...]) -> str:
     *path, name = where.split(".")
-    sections: list[type[Section]] = [kind]
+    # sections on the way, each with the kind that it or the nearest one around it is of
+    found: list[tuple[type[Section], str]] = [(kind, "")]
     for word in path:
-        fields = [section.model_fields[word] for section in sections if word in section.model_fields]
-        sections = [
-            choice for field in fields for choice in _choices(field.annotation) if _is_section(choice)
+        found = [
+            (choice, choice.model_fields["kind"].default if "kind" in choice.model_fields else owner)
+            for section, owner in found
+            if word in section.model_fields
+            for choice in _choices(section.model_fields[word].annotation)
+            if _is_section(choice)
         ]
-    owners = [section.model_fields["kind"].default for section in sections if name in section.model_fields]
+    owners = list(dict.fromkeys(owner for section, owner in found if name in section.model_fields))
     if not owners:
         return "there is no such setting"
     whose = " or ".join(repr(owner) for owner in owners)
-    # The name comes after what pydantic puts for the chosen one of several sections.
-    return (
-        f"only kind {whose} has this setting, but the kind is {place[-2]!r}: set that too, or leave this out"
-    )
+    # pydantic puts the chosen one of several sections into the place
+    kinds = {owner for _, owner in found}
+    chosen = next(part for part in reversed(place[:-1]) if part in kinds)
+    return f"only kind {whose} has this setting, but the kind is {chosen!r}: set that too, or leave this out"
 
 
 def _without_tags(place: tuple[int | str, ...], kind: Any) -> str:

@@ -5,16 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from detrkit.settings.section import Section
+from detrkit.settings.section import Section, kind_unless_given
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class OptimSettings(Section):
+class AdamWSettings(Section):
     """AdamW, with a learning rate of its own for the backbone."""
 
+    kind: Literal["adamw"] = "adamw"
+    """Which optimiser: `adamw`, or `sgd` (with momentum)."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Learning rate of everything but the backbone."""
     backbone_lr: NonNegativeFloat = 1e-5
@@ -23,6 +25,28 @@ class OptimSettings(Section):
     """Decoupled weight decay, of all parameters alike."""
     clip_norm: NonNegativeFloat = 0.1
     """Largest norm of the gradient of a step; 0 does not clip."""
+
+
+class SgdSettings(Section):
+    """Stochastic gradient descent with momentum. Defaults are those of torchvision's Faster R-CNN."""
+
+    kind: Literal["sgd"] = "sgd"
+    """Which optimiser."""
+    lr: Annotated[float, Field(gt=0)] = 0.02
+    """Learning rate of everything but the backbone."""
+    backbone_lr: NonNegativeFloat = 0.02
+    """Learning rate of the backbone."""
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Part of the previous update that the next one begins with."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """What is added to the gradient, times the weights, of all parameters alike."""
+    clip_norm: NonNegativeFloat = 0.0
+    """Largest norm of the gradient of a step; 0 does not clip."""
+
+
+OptimSettings = Annotated[
+    AdamWSettings | SgdSettings, Field(discriminator="kind"), kind_unless_given("adamw")
+]
 
 
 class ScheduleSettings(Section):

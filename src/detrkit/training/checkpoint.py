@@ -1,6 +1,6 @@
 """The training state on disk: everything that changes and is not a function of the step.
 
-``last/`` holds one safetensors file (weights, optimiser moments, the moving average) and ``state.json``
+``last/`` holds one safetensors file (weights, the optimiser's moments, the moving average) and ``state.json``
 (the rest), which names it. The json is replaced last, in one rename: whenever a run is killed, it names a
 complete file. The order of images, augmentation, dropout and learning rate need no place here, since
 they are functions of the seed and the step.
@@ -123,7 +123,7 @@ def _names(state: State) -> list[tuple[str, Tensor]]:
 
 
 def _optimizer_state(state: State) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
-    """What AdamW remembers of each parameter: its moments, and the scalars apart."""
+    """What the optimiser remembers of each parameter: its moments, and the scalars apart."""
     moments: dict[str, Tensor] = {}
     scalars: dict[str, dict[str, float]] = {}
     for name, parameter in _names(state):

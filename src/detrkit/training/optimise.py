@@ -1,27 +1,32 @@
-"""The optimiser: AdamW (Loshchilov & Hutter 2019) with a rate of its own for the backbone."""
+"""The optimiser: AdamW (Loshchilov & Hutter 2019) or SGD, with a rate of its own for the backbone."""
 
-from torch.optim import AdamW, Optimizer
+from typing import assert_never
+
+from torch.optim import SGD, AdamW, Optimizer
 
 from detrkit.detectors.detector import Detector
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings, OptimSettings, SgdSettings
 
 
-def build_optimizer(detector: Detector, settings: OptimSettings) -> AdamW:
-    """AdamW over the trainable parameters in two named groups, ``backbone`` and ``rest``."""
+def build_optimizer(detector: Detector, settings: OptimSettings) -> Optimizer:
+    """It moves the trainable parameters in two named groups, ``backbone`` and ``rest``, by a fused kernel."""
     backbone = {id(parameter) for parameter in detector.backbone.parameters()}
     groups = {
         "backbone": ([p for p in detector.parameters() if id(p) in backbone], settings.backbone_lr),
         "rest": ([p for p in detector.parameters() if id(p) not in backbone], settings.lr),
     }
-    return AdamW(
-        [
-            {"name": name, "params": trainable, "lr": rate, "base_lr": rate}
-            for name, (parameters, rate) in groups.items()
-            if (trainable := [p for p in parameters if p.requires_grad])
-        ],
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    named = [
+        {"name": name, "params": trainable, "lr": rate, "base_lr": rate}
+        for name, (parameters, rate) in groups.items()
+        if (trainable := [p for p in parameters if p.requires_grad])
+    ]
+    match settings:
+        case AdamWSettings():
+            return AdamW(named, weight_decay=settings.weight_decay, fused=True)
+        case SgdSettings():
+            return SGD(named, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+        case _:
+            assert_never(settings)
 
 
 def set_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:

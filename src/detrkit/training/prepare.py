@@ -180,7 +180,7 @@ def _on_many_gpus() -> bool:
 def _start(detector: Detector, experiment: Experiment, init: Path | None) -> list[Row]:
     """Load the starting weights, and say of each tensor where it is from if another detector has them."""
     if init is None:
-        load_pretrained(detector.backbone, experiment.model.backbone)  # pyright: ignore[reportArgumentType]
+        load_pretrained(detector.backbone, experiment.model.backbone)
         return []
     source = read(init)
     require_same_architecture(source.experiment, experiment, init)

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
+from detrkit.settings.model import DetrSettings
 from detrkit.settings.section import describe
 from detrkit.weights.growth import BASIC
 
 _ARCHITECTURE = (
+    "model.version",
     "model.backbone.name",
     "model.backbone.norm",
     "model.backbone.levels",
@@ -29,19 +31,30 @@ def differences(source: Experiment, target: Experiment) -> list[tuple[str, objec
 
 
 def require_same_architecture(source: Experiment, target: Experiment, file: Path) -> None:
-    """Refuse starting weights of another architecture, which are to be transferred first."""
+    """Refuse starting weights of another architecture; those of a DETR can be transferred first."""
+    _require_same_family(source, target, file)
+    is_detr = isinstance(target.model, DetrSettings)
     for name, there, here in differences(source, target):
-        if name in _ARCHITECTURE:
-            raise DetrkitError(
-                f"the starting weights {file} have {name} {there}, not {here}: bring them into this "
-                f"architecture by `detrkit weights transfer {file} --to RECIPE --out START.safetensors` with "
-                "this run's recipe and --set, and start from START.safetensors."
-            )
+        if name not in _ARCHITECTURE or (not is_detr and _is_same_norm(name, there, here)):
+            continue
+        remedy = (
+            f"bring them into this architecture by `detrkit weights transfer {file} --to RECIPE --out "
+            "START.safetensors` with this run's recipe and --set, and start from START.safetensors"
+            if is_detr
+            else f"add --set {name}={there}, or start from other weights"
+        )
+        raise DetrkitError(f"the starting weights {file} have {name} {there}, not {here}: {remedy}.")
 
 
-def require_same_blocks(source: Experiment, target: Experiment) -> None:
+def require_detrs(source: Experiment, target: Experiment) -> tuple[DetrSettings, DetrSettings]:
+    """The two models, if both are DETRs, since others are not brought into another architecture."""
+    what = "bringing weights into another architecture"
+    return detr_settings(source, what), detr_settings(target, what)
+
+
+def require_same_blocks(source: DetrSettings, target: DetrSettings) -> None:
     """Refuse to carry a ResNet over into one whose blocks or normalisation compute something else."""
-    old, new = source.model.backbone, target.model.backbone
+    old, new = source.backbone, target.backbone
     if (old.name in BASIC) != (new.name in BASIC):
         raise DetrkitError(
             f"the weights are of {old.name}, whose blocks are built otherwise than those of {new.name}: "
@@ -54,3 +67,20 @@ def require_same_blocks(source: Experiment, target: Experiment) -> None:
             f"{new.norm}: add --set model.backbone.norm={old.norm} --set model.backbone.weights={weights}, "
             "or take --plan imagenet."
         )
+
+
+def _require_same_family(source: Experiment, target: Experiment, file: Path) -> None:
+    # what is left of Mask R-CNN is Faster R-CNN
+    there, here = (
+        "faster_rcnn" if one.model.kind == "mask_rcnn" else one.model.kind for one in (source, target)
+    )
+    if there != here:
+        raise DetrkitError(
+            f"the starting weights {file} have model.kind {source.model.kind}, not {target.model.kind}, "
+            "which has other parts: start from weights of this kind."
+        )
+
+
+def _is_same_norm(name: str, there: object, here: object) -> bool:
+    """Whether both are batch normalisation, be it frozen or trained."""
+    return name == "model.backbone.norm" and "group" not in (there, here)

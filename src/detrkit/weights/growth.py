@@ -25,7 +25,7 @@ one is a copy of the last: one more round of the same.
 import re
 from typing import NamedTuple
 
-from detrkit.settings.model import ModelSettings
+from detrkit.settings.model import DetrSettings
 
 BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -73,7 +73,7 @@ class Fresh(NamedTuple):
 Origin = Taken | Filled | Fresh
 
 
-def origin(name: str, source: ModelSettings, target: ModelSettings) -> Origin:
+def origin(name: str, source: DetrSettings, target: DetrSettings) -> Origin:
     """Where a tensor of the target's network comes from."""
     widths = source.transformer.width, target.transformer.width
     if widths[0] != widths[1] and name.startswith(_TRANSFORMER) and not name.endswith("anchors"):
@@ -87,7 +87,7 @@ def origin(name: str, source: ModelSettings, target: ModelSettings) -> Origin:
     return Taken(name)
 
 
-def _of_block(block: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
+def _of_block(block: re.Match[str], source: DetrSettings, target: DetrSettings) -> Origin:
     stage, number, tail = int(block[1]), int(block[2]), block[3]
     existing = BLOCKS[source.backbone.name][stage - 1]
     if number < existing:
@@ -104,7 +104,7 @@ def _of_block(block: re.Match[str], source: ModelSettings, target: ModelSettings
     return Taken(f"network.backbone.layer{stage}.{template}.{tail}", _INSIDE)
 
 
-def _of_layer(layer: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
+def _of_layer(layer: re.Match[str], source: DetrSettings, target: DetrSettings) -> Origin:
     name, part, number, tail = layer[0], layer[1], int(layer[2]), layer[3]
     existing, wanted = (getattr(model, part).layers for model in (source, target))
     other_decoder = part == "decoder" and source.decoder.kind != target.decoder.kind
@@ -130,7 +130,7 @@ def _of_norm(before: str, tail: str, new: bool, last: bool) -> Origin:
     return Filled(1.0 if tail.endswith("weight") else 0.0, "neutral: the last layer scales and shifts")
 
 
-def _of_projection(projection: re.Match[str], source: ModelSettings, target: ModelSettings) -> Origin:
+def _of_projection(projection: re.Match[str], source: DetrSettings, target: DetrSettings) -> Origin:
     """A level's projection stands at the level's place among all."""
     level, levels = target.backbone.levels[int(projection[1])], source.backbone.levels
     if level not in levels:

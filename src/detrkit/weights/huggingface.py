@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.experiment import parse
+from detrkit.settings.experiment import detr_settings, parse
 from detrkit.settings.model import (
     AnchorDecoderSettings,
     ConditionalDecoderSettings,
@@ -67,7 +67,8 @@ def write(folder: Path, stored: Stored) -> None:
     Raises:
         DetrkitError: where transformers has no such detector, or ``folder`` is something else already.
     """
-    family = _family_for(stored.experiment.model.decoder)
+    model = detr_settings(stored.experiment, f"{folder}, a folder of transformers,")
+    family = _family_for(model.decoder)
     family.require_expressible(stored.experiment, folder)
     if folder.is_file() or ((folder / _WEIGHTS).exists() and not (folder / CONFIG).exists()):
         raise DetrkitError(f"{folder} is there and no folder of transformers: name another one.")
@@ -78,7 +79,7 @@ def write(folder: Path, stored: Stored) -> None:
     _write_json(folder / CONFIG, to_config(family, experiment, categories, dtype))
     preprocessor = huggingface_config.to_preprocessor(experiment.data, family.image_processor)
     _write_json(folder / _PREPROCESSOR, preprocessor)
-    layout = timm_layout(family) if experiment.model.backbone.dilation else native_layout(family)
+    layout = timm_layout(family) if model.backbone.dilation else native_layout(family)
     # Version 4 refuses a file that does not say that it is PyTorch's.
     metadata = store.to_metadata(experiment, categories) | {"format": "pt"}
     store.write_tensors(folder / _WEIGHTS, from_stored(stored, layout), metadata)

@@ -5,7 +5,7 @@ Files have the names of version 4. Version 5 renames what it reads, and renames 
 
 from pathlib import Path
 
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.weights import huggingface_config
 from detrkit.weights.huggingface_config import Json
 from detrkit.weights.huggingface_family import (
@@ -104,9 +104,10 @@ def _to_settings(config: Json, source: Path) -> Json:
 
 
 def _to_config(experiment: Experiment) -> Json:
+    model = detr_settings(experiment, "transformers' layout")
     return {
-        "d_model": experiment.model.transformer.width,
-        "position_embedding_type": experiment.model.encoder.position,
+        "d_model": model.transformer.width,
+        "position_embedding_type": model.encoder.position,
         "auxiliary_loss": False,
         **huggingface_config.focal_config(experiment),
     }

@@ -16,7 +16,7 @@ from detrkit.data.collate import MEAN, STD
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
 from detrkit.settings.experiment import Experiment
-from detrkit.settings.model import BackboneSettings, ModelSettings
+from detrkit.settings.model import BackboneSettings, DetrSettings
 from detrkit.settings.objective import FocalSettings
 from detrkit.weights.coco import COCO_91
 
@@ -232,7 +232,7 @@ def backbone_config(backbone: BackboneSettings) -> Json:
     }
 
 
-def layers_config(model: ModelSettings) -> Json:
+def layers_config(model: DetrSettings) -> Json:
     """The sizes of encoder and decoder, but for their width, and their dropout."""
     transformer = model.transformer
     return {

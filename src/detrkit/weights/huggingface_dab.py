@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.settings.model import AnchorDecoderSettings
 from detrkit.weights import huggingface_config
 from detrkit.weights.huggingface_config import Json
@@ -107,7 +107,8 @@ def without_training_parts(stored: Stored) -> Stored:
 
     Those are the further groups of anchors and the labels of denoising. Answers are the same without.
     """
-    decoder = stored.experiment.model.decoder
+    model = detr_settings(stored.experiment, "transformers' layout")
+    decoder = model.decoder
     if not isinstance(decoder, AnchorDecoderSettings):
         return stored
     parts = ("network.decoder.further_anchors", "network.decoder.denoising.")
@@ -123,7 +124,7 @@ def without_training_parts(stored: Stored) -> Stored:
     )
     denoising = decoder.denoising.model_copy(update={"groups": 0})
     alone = decoder.model_copy(update={"groups": 1, "denoising": denoising})
-    model = stored.experiment.model.model_copy(update={"decoder": alone})
+    model = model.model_copy(update={"decoder": alone})
     kept = {name: tensor for name, tensor in stored.tensors.items() if name not in dropped}
     experiment = stored.experiment.model_copy(update={"model": model})
     return stored._replace(experiment=experiment, tensors=kept)
@@ -167,7 +168,7 @@ def _require_known(config: Json, source: Path) -> None:
 
 
 def _to_config(experiment: Experiment) -> Json:
-    model = experiment.model
+    model = detr_settings(experiment, "transformers' layout")
     assert experiment.scoring.kind == "focal"
     return {
         "hidden_size": model.transformer.width,
@@ -185,7 +186,7 @@ def _to_config(experiment: Experiment) -> Json:
 
 def _require_expressible(experiment: Experiment, path: Path) -> None:
     require_settings(experiment, path, "transformers' DAB-DETR", _EXPRESSIBLE)
-    temperature = experiment.model.encoder.temperature
+    temperature = detr_settings(experiment, "transformers' layout").encoder.temperature
     if not temperature.is_integer():
         raise DetrkitError(
             f"{path} cannot be written: transformers' DAB-DETR has a whole number as "

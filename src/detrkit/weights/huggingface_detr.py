@@ -5,7 +5,7 @@ Files have the names of version 4. Version 5 renames what it reads, and renames 
 
 from pathlib import Path
 
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.settings.objective import SoftmaxSettings
 from detrkit.weights import huggingface_config
 from detrkit.weights.huggingface_config import Json
@@ -83,10 +83,11 @@ def _to_settings(config: Json, source: Path) -> Json:
 def _to_config(experiment: Experiment) -> Json:
     scoring, weight = experiment.scoring, experiment.loss.classification
     assert isinstance(scoring, SoftmaxSettings)
+    model = detr_settings(experiment, "transformers' layout")
     unheld = {"loss.classification": weight} if weight != 1 else {}
     return {
-        "d_model": experiment.model.transformer.width,
-        "position_embedding_type": experiment.model.encoder.position,
+        "d_model": model.transformer.width,
+        "position_embedding_type": model.encoder.position,
         "auxiliary_loss": False,
         "eos_coefficient": scoring.no_object,
         **huggingface_config.objective_config(experiment, {}, unheld),

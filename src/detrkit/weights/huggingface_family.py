@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detrkit.catalog import Category
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.weights import huggingface_config
 from detrkit.weights.huggingface_config import Json
 from detrkit.weights.rename import Layout, Place, Rules, rename
@@ -53,12 +53,13 @@ def timm_layout(family: Family) -> Layout:
 
 def to_config(family: Family, experiment: Experiment, categories: tuple[Category, ...], dtype: str) -> Json:
     """A config.json: of transformers' own ResNet, unless it is dilated, which only timm's can be."""
+    model = detr_settings(experiment, "transformers' layout")
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
         "dtype": dtype,
-        **huggingface_config.backbone_config(experiment.model.backbone),
-        **huggingface_config.layers_config(experiment.model),
+        **huggingface_config.backbone_config(model.backbone),
+        **huggingface_config.layers_config(model),
         **family.to_config(experiment),
         **huggingface_config.labels_config(categories),
     }

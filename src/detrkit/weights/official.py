@@ -1,7 +1,6 @@
 """Checkpoints of the original release (github.com/facebookresearch/detr), read and written.
 
-Such a file is a pickle of ``{"model": state dict, "args": Namespace, ..}``. It is read by torch's
-restricted unpickler, which runs nothing: of classes, tensors and ``argparse.Namespace`` are let in.
+Such a file is a pickle of ``{"model": state dict, "args": Namespace, ..}``.
 """
 
 import argparse
@@ -19,6 +18,7 @@ from detrkit.catalog import Category
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.weights.coco import COCO_91
+from detrkit.weights.pickled import unpickle
 from detrkit.weights.rename import OF_DETR, Place, Rules, from_stored, rename, require_settings, to_stored
 from detrkit.weights.store import Stored, read_categories, replace
 
@@ -65,7 +65,12 @@ def layout(name: str) -> Place:
 
 
 def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
-    """What an original checkpoint holds, under the names of a detector's state here.
+    """What an original checkpoint holds; see ``from_pickle``."""
+    return from_pickle(unpickle(path), path, overrides)
+
+
+def from_pickle(content: object, path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
+    """What the ``content`` of an original checkpoint holds, under the names of a detector's state here.
 
     The architecture is read from names and shapes. These do not show DC5, which is taken from the
     file's arguments, else from its hash if it is one of the four releases, else from the override
@@ -74,7 +79,7 @@ def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
     Raises:
         DetrkitError: where the file is not such a checkpoint, or nothing says whether it is DC5.
     """
-    found = _unpickle(path)
+    found = _checked(content, path)
     model, arguments = found["model"], vars(found.get("args", argparse.Namespace()))
     if "detrkit" in found:
         experiment, categories = _written_here(found["detrkit"], path, overrides)
@@ -104,20 +109,7 @@ def write(path: Path, stored: Stored) -> None:
     replace(temporary, path)
 
 
-def _unpickle(path: Path) -> dict[str, Any]:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 torch.load raises whatever the bytes of a damaged file provoke
-        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
-            raise DetrkitError(
-                f"{path} wants to run '{wanted[1]}' when opened, which is refused: a checkpoint may hold "
-                "tensors, plain values and an argparse.Namespace."
-            ) from None
-        reason = (str(error).splitlines() or [""])[0]
-        raise DetrkitError(
-            f"{path} is not a checkpoint, or cut short: {type(error).__name__}: {reason}"
-        ) from None
+def _checked(found: Any, path: Path) -> dict[str, Any]:
     model = found.get("model") if isinstance(found, dict) else None
     if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
         raise DetrkitError(

@@ -19,7 +19,7 @@ from detrkit.catalog import Category
 from detrkit.errors import DetrkitError
 from detrkit.models.detr import build_detr
 from detrkit.scoring import build_scoring
-from detrkit.settings.experiment import Experiment
+from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.weights.store import Stored
 
 
@@ -95,6 +95,7 @@ def from_stored(stored: Stored, layout: Layout) -> dict[str, Tensor]:
 
 def require_settings(experiment: Experiment, path: Path, whose: str, wanted: Mapping[str, object]) -> None:
     """Refuse to write a detector to ``path`` if a setting is none of the one value that is known there."""
+    detr_settings(experiment, f"{whose}, which {path} is to be written for,")
     dumped = experiment.model_dump(mode="json")
     for name, value in wanted.items():
         found = reduce(getitem, name.split("."), dumped)
@@ -107,7 +108,8 @@ def require_settings(experiment: Experiment, path: Path, whose: str, wanted: Map
 
 def _network_on_meta(experiment: Experiment, num_classes: int) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return build_detr(experiment.model, build_scoring(experiment.scoring), num_classes).state_dict()
+        model = detr_settings(experiment, "that layout")
+        return build_detr(model, build_scoring(experiment.scoring), num_classes).state_dict()
 
 
 def _cut(theirs: Mapping[str, Tensor], place: Place, wanted: Tensor, source: str) -> Tensor:

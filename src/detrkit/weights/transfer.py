@@ -1,4 +1,4 @@
-"""Starting weights from another detector: other classes, and other architectures.
+"""Starting weights from another detector: other classes and, of DETRs, other architectures.
 
 Every tensor of both sides is accounted for, so that nobody has to guess what was loaded.
 """
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from detrkit.catalog import Category
+from detrkit.models.classical import first_label
 from detrkit.settings.experiment import Experiment
+from detrkit.settings.model import DetrSettings
 from detrkit.weights.architecture import require_same_blocks
-from detrkit.weights.growth import Filled, Fresh, Taken, origin
+from detrkit.weights.classical_heads import rows_of_label, with_rows
+from detrkit.weights.growth import Filled, Fresh, Origin, Taken, origin
 from detrkit.weights.store import Stored
 
 Plan = Literal["grow", "imagenet"]
@@ -63,8 +66,9 @@ def transfer(
     Raises:
         DetrkitError: where the backbones' weights mean different things, unless the plan is ``imagenet``.
     """
-    if plan == "grow":
-        require_same_blocks(source.experiment, experiment)
+    old, new = source.experiment.model, experiment.model
+    if plan == "grow" and isinstance(old, DetrSettings) and isinstance(new, DetrSettings):
+        require_same_blocks(old, new)
     tensors, rows = {}, []
     for name, tensor in fresh.items():
         if plan == "imagenet" and name.startswith("network.backbone."):
@@ -93,7 +97,7 @@ class _Fitted(NamedTuple):
 def _start(
     name: str, fresh: Tensor, source: Stored, experiment: Experiment, categories: tuple[Category, ...]
 ) -> tuple[Tensor, Row]:
-    match origin(name, source.experiment.model, experiment.model):
+    match _origin(name, source.experiment, experiment):
         case Filled(value, grown):
             return torch.full_like(fresh, value), Row(name, "grown", fresh.numel(), grown)
         case Fresh(reason):
@@ -106,6 +110,13 @@ def _start(
             return fitted.tensor, Row(name, what, fresh.numel(), reason, there)
         case other:
             assert_never(other)
+
+
+def _origin(name: str, source: Experiment, target: Experiment) -> Origin:
+    """Where a tensor comes from: in a classical detector, which does not grow, from that of the same name."""
+    if isinstance(source.model, DetrSettings) and isinstance(target.model, DetrSettings):
+        return origin(name, source.model, target.model)
+    return Taken(name)
 
 
 def _take(
@@ -121,6 +132,9 @@ def _take(
         return _Fitted(fresh, "fresh", "the source has none")
     if ".heads.classes." in name and kinds[0] != kinds[1]:
         return _Fitted(fresh, "fresh", f"scoring.kind {kinds[0]} there, {kinds[1]} here")
+    model, rows = experiment.model, rows_of_label(name)
+    if rows and not isinstance(model, DetrSettings) and source.categories != categories:
+        return _classical_rows(fresh, old, source.categories, categories, first_label(model), rows)
     return _fit(name, fresh, old, source.categories, categories)
 
 
@@ -180,12 +194,7 @@ def _class_rows(
     fresh: Tensor, old: Tensor, old_categories: tuple[Category, ...], categories: tuple[Category, ...]
 ) -> _Fitted:
     """Rows by category name. Rows beyond the classes ('no object') keep their place at the end."""
-    label_of = {category.name: label for label, category in enumerate(old_categories) if category.used}
-    pairs = {
-        label: label_of[category.name]
-        for label, category in enumerate(categories)
-        if category.name in label_of
-    }
+    pairs = _pairs(old_categories, categories)
     beyond = len(fresh) - len(categories)
     if beyond == len(old) - len(old_categories):
         pairs |= {len(categories) + row: len(old_categories) + row for row in range(beyond)}
@@ -198,9 +207,42 @@ def _class_rows(
     return _Fitted(taken, "adapted", f"{known} of {len(categories)} classes by name, the rest fresh")
 
 
+def _classical_rows(
+    fresh: Tensor,
+    old: Tensor,
+    old_categories: tuple[Category, ...],
+    categories: tuple[Category, ...],
+    first: int,
+    rows: int,
+) -> _Fitted:
+    """Rows by category name of a classical head, whose ``first`` label is that of the first category."""
+    known = _pairs(old_categories, categories)
+    pairs = {label: label for label in range(first)} | {
+        first + here: first + there for here, there in known.items()
+    }
+    taken = with_rows(fresh, old, (first + len(categories), first + len(old_categories)), pairs, rows)
+    if taken is None:
+        return _Fitted(fresh, "fresh", f"shape {tuple(old.shape)} there, {tuple(fresh.shape)} here")
+    if len(known) == len(categories) == len(old_categories):
+        return _Fitted(taken, "carried", "rows by category name")
+    return _Fitted(taken, "adapted", f"{len(known)} of {len(categories)} classes by name, the rest fresh")
+
+
+def _pairs(old_categories: tuple[Category, ...], categories: tuple[Category, ...]) -> dict[int, int]:
+    """For each label that both know by name: the label here and the label there."""
+    label_of = {category.name: label for label, category in enumerate(old_categories) if category.used}
+    return {
+        label: label_of[category.name]
+        for label, category in enumerate(categories)
+        if category.name in label_of
+    }
+
+
 def _part(name: str) -> str:
     """The part of a detector that a tensor belongs to, such as ``decoder.heads.classes``."""
     words = name.removeprefix("network.").split(".")
+    if rows_of_label(name):
+        return ".".join(words[:-1])
     if words[0] not in ("encoder", "decoder"):
         return words[0]
     return ".".join(words[: 3 if words[1] == "heads" else 2])

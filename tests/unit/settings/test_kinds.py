@@ -214,8 +214,8 @@ def test_an_override_reaches_into_the_settings_of_its_kind() -> None:
     assert (decoder.groups, decoder.denoising.groups, decoder.queries) == (2, 3, 100)
 
 
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_builds_and_its_parts_have_as_many_parameters_as_the_whole(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in recipe_names() if recipe(name).model.kind == "detr"])
+def test_every_recipe_of_a_detr_builds_and_its_parts_have_as_many_parameters_as_the_whole(name: str) -> None:
     experiment = recipe(name)
     with torch.device("meta"):
         network = build_detr(experiment.model, build_scoring(experiment.scoring), num_classes=91)

@@ -7,7 +7,7 @@ import torch
 from torch.optim import AdamW
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.training import checkpoint
 from detrkit.training.averaging import Average
 from detrkit.training.checkpoint import Progress, State
@@ -23,7 +23,7 @@ def build_state(build_tiny: Callable) -> Callable[..., State]:
 
     def build(seed: int = 0, averaged: bool = True) -> State:
         detector = build_tiny(seed)
-        optimizer = build_optimizer(detector, OptimSettings(lr=0.01, backbone_lr=0.001))
+        optimizer = build_optimizer(detector, AdamWSettings(lr=0.01, backbone_lr=0.001))
         set_rates(optimizer, 1.0)
         average = Average(detector, 0.9) if averaged else None
         return State(Progress(), detector, optimizer, average, None)

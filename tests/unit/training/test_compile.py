@@ -91,7 +91,7 @@ def test_every_decoder_is_traced_faithfully(name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", [name for name in recipe_names() if recipe(name).model.kind == "detr"])
 def test_every_recipe_is_compiled(name: str, backend: str) -> None:
     compare(name, MANY, backend, 1e-3)
 

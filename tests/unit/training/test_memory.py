@@ -51,7 +51,7 @@ def build(name: str, checkpointing: bool) -> Detector:
     return detector
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", [name for name in recipe_names() if recipe(name).model.kind == "detr"])
 def test_every_recipe_computes_the_same_with_less(name: str) -> None:
     loss, gradients, kept = first_step(build(name, checkpointing=False))
     found_loss, found, found_kept = first_step(build(name, checkpointing=True))

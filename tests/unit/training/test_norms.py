@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.training.norms import clip_gradients, copy_weights, groups_of, update_ratios
 from detrkit.training.optimise import build_optimizer
 
@@ -26,7 +26,7 @@ def test_clipping_is_torchs_to_the_last_bit(build_tiny: Callable, clip_norm: flo
     ours, torchs = build_tiny(0), build_tiny(0)
     gradients_drawn(ours)
     gradients_drawn(torchs)
-    groups = groups_of(build_optimizer(ours, OptimSettings()))
+    groups = groups_of(build_optimizer(ours, AdamWSettings()))
     total, _ = clip_gradients(ours.parameters(), groups, clip_norm)
     expected = torch.nn.utils.clip_grad_norm_(torchs.parameters(), clip_norm or float("inf"))
     assert total == expected
@@ -41,7 +41,7 @@ def test_norms_are_before_clipping_and_of_each_group(build_tiny: Callable) -> No
     before = copy.deepcopy([parameter.grad for parameter in detector.parameters()])
     body = {id(parameter) for parameter in detector.body.parameters()}
     of_body = [id(parameter) in body for parameter in detector.parameters()]
-    groups = groups_of(build_optimizer(detector, OptimSettings()))
+    groups = groups_of(build_optimizer(detector, AdamWSettings()))
     total, norms = clip_gradients(detector.parameters(), groups, 0.01)
     present = [(inside, grad) for inside, grad in zip(of_body, before, strict=True) if grad is not None]
     assert norms["backbone"].item() == pytest.approx(norm_of([grad for inside, grad in present if inside]))
@@ -54,7 +54,7 @@ def test_a_group_without_gradients_has_a_norm_of_zero(build_tiny: Callable) -> N
     gradients_drawn(detector)
     for parameter in detector.body.parameters():
         parameter.grad = None
-    groups = groups_of(build_optimizer(detector, OptimSettings()))
+    groups = groups_of(build_optimizer(detector, AdamWSettings()))
     total, norms = clip_gradients(detector.parameters(), groups, 0.0)
     assert norms["backbone"] == 0
     assert norms["rest"] == total > 0
@@ -62,7 +62,7 @@ def test_a_group_without_gradients_has_a_norm_of_zero(build_tiny: Callable) -> N
 
 def test_an_update_ratio_is_that_of_the_states_before_and_after(build_tiny: Callable) -> None:
     detector = build_tiny(0)
-    optimizer = build_optimizer(detector, OptimSettings(lr=0.1, backbone_lr=0.01))
+    optimizer = build_optimizer(detector, AdamWSettings(lr=0.1, backbone_lr=0.01))
     groups = groups_of(optimizer)
     for number in range(3):
         then = copy.deepcopy(dict(detector.named_parameters()))

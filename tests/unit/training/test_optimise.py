@@ -3,13 +3,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from detrkit.settings.training import OptimSettings
+from detrkit.settings.training import AdamWSettings
 from detrkit.training.optimise import build_optimizer, set_rates
 
 
 def test_every_trainable_parameter_is_in_one_group_and_frozen_ones_in_none(build_tiny: Callable) -> None:
     detector = build_tiny(0)
-    optimizer = build_optimizer(detector, OptimSettings())
+    optimizer = build_optimizer(detector, AdamWSettings())
     groups = {
         group["name"]: {id(parameter) for parameter in group["params"]} for group in optimizer.param_groups
     }
@@ -21,14 +21,14 @@ def test_every_trainable_parameter_is_in_one_group_and_frozen_ones_in_none(build
 
 
 def test_it_is_adamw_with_the_settings_decay(build_tiny: Callable) -> None:
-    optimizer = build_optimizer(build_tiny(0), OptimSettings(weight_decay=0.03))
+    optimizer = build_optimizer(build_tiny(0), AdamWSettings(weight_decay=0.03))
     assert isinstance(optimizer, torch.optim.AdamW)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.03}
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.1])
 def test_every_group_has_its_own_rate_times_the_factor(build_tiny: Callable, factor: float) -> None:
-    optimizer = build_optimizer(build_tiny(0), OptimSettings(lr=0.2, backbone_lr=0.03))
+    optimizer = build_optimizer(build_tiny(0), AdamWSettings(lr=0.2, backbone_lr=0.03))
     set_rates(optimizer, 0.5)
     rates = set_rates(optimizer, factor)
     assert rates == {"backbone": pytest.approx(0.03 * factor), "rest": pytest.approx(0.2 * factor)}
@@ -38,13 +38,13 @@ def test_every_group_has_its_own_rate_times_the_factor(build_tiny: Callable, fac
 def test_a_backbone_that_is_frozen_as_a_whole_has_no_group(build_tiny: Callable) -> None:
     detector = build_tiny(0)
     detector.body.requires_grad_(False)
-    optimizer = build_optimizer(detector, OptimSettings())
+    optimizer = build_optimizer(detector, AdamWSettings())
     assert list(set_rates(optimizer, 1.0)) == ["rest"]
 
 
 def test_a_backbone_rate_of_0_leaves_the_backbone_alone(build_tiny: Callable) -> None:
     detector = build_tiny(0)
-    optimizer = build_optimizer(detector, OptimSettings(backbone_lr=0, weight_decay=0.1))
+    optimizer = build_optimizer(detector, AdamWSettings(backbone_lr=0, weight_decay=0.1))
     set_rates(optimizer, 1.0)
     body, head = (module.weight.detach().clone() for module in (detector.body[2], detector.head))
     detector.step(optimizer, 0)
