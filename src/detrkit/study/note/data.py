@@ -7,6 +7,7 @@ from detrkit.data.check.findings import Finding
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.statistics import SplitStatistics, statistics_of, suggest
 from detrkit.errors import DetrkitError
+from detrkit.settings.experiment import detr_settings
 from detrkit.study.note.work import Work
 
 
@@ -16,7 +17,7 @@ def check_data(work: Work) -> dict[str, Any]:
     splits = {
         split: statistics_of(read_split(work.data, split)) for split in (named.train_split, named.val_split)
     }
-    queries = work.plan.runs[work.plan.base].settings.model.decoder.queries
+    queries = detr_settings(work.plan.runs[work.plan.base].settings, "A note's base").decoder.queries
     depth, findings, missing = _findings(work, queries)
     return {
         "depth": depth,

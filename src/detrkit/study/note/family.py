@@ -1,12 +1,13 @@
 """Which detectors a note compares, and the settings that all of them have in common."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, get_args
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.experiment import Experiment, recipe
+from detrkit.settings.classical import FasterRcnnSettings, FcosSettings, RetinaNetSettings
+from detrkit.settings.experiment import Experiment, detr_settings, recipe
 from detrkit.settings.model import AnchorDecoderSettings, BackboneSettings
-from detrkit.settings.recipes import recipe_names
+from detrkit.settings.published import PublishedSettings
 from detrkit.study.agreement import require_agreement
 from detrkit.study.request import recipe_name
 
@@ -24,6 +25,9 @@ BACKBONES = ("resnet50", "resnet101")
 
 CLASSICAL = ("faster_rcnn_r50", "retinanet_r50", "fcos_r50")
 """The recipes of the classical detectors."""
+
+_PUBLISHED_BATCH = 16
+"""Images of a step that their learning rates are for."""
 
 Role = Literal["smaller", "larger", "grown", "tuned", "decoder", "classical"]
 """What a run is in a note: the base with the smaller backbone or the larger one, the larger one grown from
@@ -91,35 +95,43 @@ def members_of(
     }
     for other in others:
         members[_free(decoder_name(other), members)] = Member("decoder", other)
-    known = recipe_names()
     for name in CLASSICAL:
-        if name in known:
-            members[name.removesuffix("_r50")] = Member("classical", like_the_base(recipe(name), base))
+        members[name.removesuffix("_r50")] = Member("classical", like_the_base(recipe(name), base))
     return members
 
 
 def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
     """A classical detector with the base's pixels, batches, backbone, precision, average and schedule.
 
-    Its length in epochs stays its own, which counts where there is no budget.
+    Its optimiser is its own, with a learning rate in proportion to the images of a step, which are 16 where
+    it was published (Goyal et al. 2017), and at least its own warm-up. Anchors keep their size relative to the
+    image. Its length in epochs stays its own, which counts where there is no budget.
     """
-    backbone = base.model.backbone
-    shared = {"name": backbone.name, "weights": backbone.weights, "norm": backbone.norm}
-    shared["frozen_stages"] = cast("str", backbone.frozen_stages)
-    own = classical.model.backbone.model_copy(update=shared)
+    detr, model = detr_settings(base, "The base of a note"), classical.model
+    assert isinstance(model, FasterRcnnSettings | RetinaNetSettings | FcosSettings)
+    shared = detr.backbone.model_dump(include={"name", "weights", "norm", "frozen_stages"})
+    changed: dict[str, object] = {"backbone": model.backbone.model_copy(update=shared)}
+    if not isinstance(model, FcosSettings):
+        scale = base.data.eval_short_side / classical.data.eval_short_side
+        changed["anchors"] = tuple(max(1, round(side * scale)) for side in model.anchors)
+    factor = base.data.batch_size * base.train.accumulate / _PUBLISHED_BATCH
+    rates = {name: getattr(classical.optim, name) * factor for name in ("lr", "backbone_lr")}
+    warmup = max(base.schedule.warmup, classical.schedule.warmup)
     return classical.model_copy(
         update={
             "data": base.data,
-            "model": classical.model.model_copy(update={"backbone": own}),
-            "schedule": base.schedule,
+            "model": model.model_copy(update=changed),
+            "optim": classical.optim.model_copy(update=rates),
+            "schedule": base.schedule.model_copy(update={"warmup": warmup}),
             "train": base.train.model_copy(update={"epochs": classical.train.epochs}),
+            "published": PublishedSettings(),
         }
     )
 
 
 def decoder_name(experiment: Experiment) -> str:
     """A decoder's kind, and whether it is trained with denoising."""
-    decoder = experiment.model.decoder
+    decoder = detr_settings(experiment, "A note's comparison of decoders").decoder
     noisy = isinstance(decoder, AnchorDecoderSettings) and decoder.denoising.groups
     return f"{decoder.kind}_dn" if noisy else decoder.kind
 

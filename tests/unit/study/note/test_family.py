@@ -52,6 +52,19 @@ def test_the_larger_member_of_the_published_family_is_the_published_recipe() -> 
     assert large.model_copy(update={"published": published.published}) == published
 
 
+def test_classical_detectors_scale_their_anchors_with_the_image_and_their_rate_with_the_batch() -> None:
+    members = members_of(("shapes",), R50, {"data.batch_size": 8})
+    # shapes has 128 pixels where torchvision has 800, and 8 images in a step where it has 16
+    frcnn = members["faster_rcnn"].settings
+    assert frcnn.model.anchors == (5, 10, 20, 41, 82)
+    assert (frcnn.optim.lr, frcnn.optim.backbone_lr) == (0.01, 0.01)
+    assert (frcnn.schedule.warmup, frcnn.schedule.drop_at) == (0.05, 0.85)
+    assert members["fcos"].settings.optim.lr == 0.005
+    published = members_of(("detr_r50",), R50, {})["retinanet"].settings
+    assert published.model.anchors == (32, 64, 128, 256, 512)
+    assert published.schedule.warmup == 0.005
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
