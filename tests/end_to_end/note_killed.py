@@ -65,7 +65,7 @@ def main(plan: Path, data: Path, alone: Path, killed: Path) -> None:
     kills = {
         "training": at_step("runs/r18", 3),
         "transfer": at_step("runs/r34_from_r18", 3),
-        "tuning": at_step("trials/0001", 2),
+        "tuning": at_step("trials/0001", 1),
         "evaluation": at_judging("r34"),
     }
     ends = {"alone": carried_out(plan, data, alone, lambda _: None)}

@@ -163,7 +163,7 @@ def _lines(event: Any) -> list[str] | None:
 def _plan_lines(plan: "Plan", done: int) -> list[str]:
     runs = ", ".join(f"{name} {run.amount.steps:,}" for name, run in plan.runs.items())
     seconds = next(iter(plan.runs.values())).amount.seconds
-    each = "" if seconds is None else f", each {seconds:.0f} s"
+    each = "" if seconds is None else f", {seconds:.0f} s each without validations"
     lines = [f"Steps of the runs{each}: {runs}."]
     if plan.trials.number:
         lines.append(f"Tuning: {plan.trials.number} trials of {plan.trials.steps:,} steps at most.")

@@ -29,7 +29,7 @@ def costs_of(runs: Mapping[str, Run], trials: Trials, train_images: int) -> list
     Other decoders and the classical detectors were not counted: they are taken for DETR with their backbone,
     and a smaller backbone for ResNet-50.
     """
-    found = [_cost(name, run, run.amount.steps, train_images) for name, run in runs.items()]
+    found = [_cost(name, run, float(run.amount.steps), train_images) for name, run in runs.items()]
     base = next(run for run in runs.values() if run.role == "smaller")
     if trials.number and any(run.role == "tuned" for run in runs.values()):
         steps = whole_trials(trials.number) * trials.steps

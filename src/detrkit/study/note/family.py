@@ -104,8 +104,8 @@ def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
     """A classical detector with the base's pixels, batches, backbone, precision, average and schedule.
 
     Its optimiser is its own, with a learning rate in proportion to the images of a step, which are 16 where
-    it was published (Goyal et al. 2017), and at least its own warm-up. Anchors keep their size relative to the
-    image. Its length in epochs stays its own, which counts where there is no budget.
+    it was published (Goyal et al. 2017), and at least its own warm-up. Anchors keep their size relative
+    to the image. Its length in epochs stays its own, which counts where there is no budget.
     """
     detr, model = detr_settings(base, "The base of a note"), classical.model
     assert isinstance(model, FasterRcnnSettings | RetinaNetSettings | FcosSettings)

@@ -7,24 +7,24 @@ from time import monotonic
 from detrkit.benchmark.results import Effort
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.machine import describe_machine
-from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.training import parse_duration
 from detrkit.study.events import Measuring
 from detrkit.study.note.family import Member, members_of
+from detrkit.study.note.pace import measure_pace
 from detrkit.study.note.plan import Data, Plan, Run
 from detrkit.study.note.request import Request
 from detrkit.study.note.shares import (
+    JUDGING,
     TUNING,
     Amount,
     Trials,
-    amount_within,
+    amounts_within,
     full_amount,
     full_trials,
-    share_of,
     trials_within,
 )
-from detrkit.tuning.pace import Pace, measure
+from detrkit.tuning.pace import Pace
 
 
 def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None]) -> Plan:
@@ -42,7 +42,7 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
         amounts = {name: full_amount(member.settings, data.train_images) for name, member in members.items()}
         trials = full_trials(next(iter(amounts.values())).steps)
     else:
-        paces = measure_all(members, request.data, listener)
+        paces = measure_all(members, request.data, data.val_split, listener)
         left = parse_duration(request.budget) - (monotonic() - begun)
         amounts, trials = within(left, members, paces, data)
     runs = {name: Run(members[name].role, amount, members[name].settings) for name, amount in amounts.items()}
@@ -66,17 +66,22 @@ def within(
     Where there is no room for trials, there is no run with tuned settings, and the others have its time.
     """
     base = next(name for name, member in members.items() if member.role == "smaller")
-    share = share_of(seconds, len(members), tuning=True)
-    steps = amount_within(share, paces[base]).steps
-    trials = trials_within(TUNING * share, steps, paces[base], data.val_images, data.train_images)
-    if not trials.number:
-        members = {name: member for name, member in members.items() if member.role != "tuned"}
-        share = share_of(seconds, len(members), tuning=False)
-    return {name: amount_within(share, paces[name]) for name in members}, trials
+    amounts = amounts_within(seconds, paces, len(members) + TUNING + JUDGING)
+    trials = trials_within(
+        TUNING * (amounts[base].seconds or 0.0),
+        amounts[base].steps,
+        paces[base],
+        data.val_images,
+        data.train_images,
+    )
+    if trials.number:
+        return amounts, trials
+    untuned = {name: paces[name] for name, member in members.items() if member.role != "tuned"}
+    return amounts_within(seconds, untuned, len(untuned) + JUDGING), trials
 
 
 def measure_all(
-    members: Mapping[str, Member], data: Path, listener: Callable[[Measuring], None]
+    members: Mapping[str, Member], data: Path, val_split: str, listener: Callable[[Measuring], None]
 ) -> dict[str, Pace]:
     """The pace of every member; those with the same settings are measured once."""
     paces: dict[str, Pace] = {}
@@ -85,7 +90,7 @@ def measure_all(
         pace = next((pace for settings, pace in known if settings == member.settings), None)
         if pace is None:
             listener(Measuring(name))
-            pace = measure(member.settings, lambda experiment, folder: fit(experiment, data, folder))
+            pace = measure_pace(member.settings, data, val_split)
             known.append((member.settings, pace))
         paces[name] = pace
     return paces

@@ -1,8 +1,8 @@
 """What a budget becomes: the steps and validations of every run, and the trials of the tuning.
 
-Each run has one share of the time that is left when the paces are known, the tuning two, and evaluation and
-benchmark two together. So all runs have the same planned seconds. The numbers of steps follow from the
-paces, once; from then on only steps count.
+Starts and validations come first. Each run has one share of what then is left, the tuning two, and evaluation
+and benchmark one together. So all runs have the same planned seconds of training steps. The numbers of steps
+follow from the paces, once; from then on only steps count.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from detrkit.training.schedule import plan as length_of
 from detrkit.tuning.pace import Pace
 from detrkit.tuning.plan import PARTS, plan_within, whole_trials
 
-TUNING, JUDGING = 2, 2
+TUNING, JUDGING = 2, 1
 """Shares of the tuning, and of evaluation and benchmark, where a run has one."""
 
 MOST_VALIDATIONS, VALIDATING = 12, 5
-"""Validations of a run at most, which take at most a fifth of its time where there are several."""
+"""Validations of a run at most; where there are several, they take at most a fifth of a share."""
 
 MOST_TRIALS, FEWEST_TRIALS = 20, 4
 
@@ -52,27 +52,30 @@ class Trials(NamedTuple):
     steps: int
 
 
-def share_of(seconds: float, runs: int, tuning: bool) -> float:
-    """The seconds of a run, where so many and the tuning share the time."""
-    return seconds / (runs + TUNING * tuning + JUDGING)
-
-
-def amount_within(seconds: float, pace: Pace) -> Amount:
-    """What fits into the seconds: steps, and the validations among them, the last of which ends the run.
+def amounts_within(seconds: float, paces: Mapping[str, Pace], shares: int) -> dict[str, Amount]:
+    """What fits into the seconds for all runs, each of which has one of so many shares of them.
 
     Raises:
-        DetrkitError: where not a single step does.
+        DetrkitError: where some run has no time for a step.
     """
-    affordable = int(seconds / VALIDATING / pace.validation) if pace.validation > 0 else MOST_VALIDATIONS
-    validations = max(1, min(MOST_VALIDATIONS, affordable))
-    steps = int((seconds - pace.start - validations * pace.validation) / pace.step)
-    if steps < 1:
-        least = pace.start + validations * pace.validation + pace.step
+    validations = {name: _validations(seconds / shares, pace) for name, pace in paces.items()}
+    aside = sum(pace.start + validations[name] * pace.validation for name, pace in paces.items())
+    share = (seconds - aside) / shares
+    slowest = max(paces, key=lambda name: paces[name].step)
+    if share < paces[slowest].step:
+        least = aside + shares * paces[slowest].step
         raise DetrkitError(
-            f"--budget leaves {seconds:.1f} s for each run, but one that starts, takes a step and is "
-            f"validated takes {least:.1f} s here: give more time."
+            f"--budget has {seconds:.0f} s left for {len(paces)} runs, whose starts and validations take "
+            f"{aside:.0f} s, and a step of {slowest} takes {paces[slowest].step:.1f} s: give at least "
+            f"{least:.0f} s more than the measuring took, or plan for less with --set or --backbones."
         )
-    return Amount(steps, min(validations, steps), seconds)
+    steps = {name: int(share / pace.step) for name, pace in paces.items()}
+    return {name: Amount(steps[name], min(validations[name], steps[name]), share) for name in paces}
+
+
+def _validations(seconds: float, pace: Pace) -> int:
+    affordable = int(seconds / VALIDATING / pace.validation) if pace.validation > 0 else MOST_VALIDATIONS
+    return max(1, min(MOST_VALIDATIONS, affordable))
 
 
 def trials_within(seconds: float, run_steps: int, pace: Pace, val_images: int, train_images: int) -> Trials:
@@ -99,8 +102,3 @@ def full_amount(settings: Experiment, train_images: int) -> Amount:
 def full_trials(run_steps: int) -> Trials:
     """The trials of a full note."""
     return Trials(FULL_TRIALS, max(1, run_steps // FULL_TRIAL))
-
-
-def planned_seconds(amounts: Mapping[str, Amount]) -> float:
-    """The seconds of all runs together."""
-    return sum(amount.seconds or 0.0 for amount in amounts.values())

@@ -24,8 +24,8 @@ def evaluation_chapter(found: Found, work: Work) -> Section:
 
 
 _ACCURACY = (
-    "Of each run's best weights by validation AP, in float32, all by the same evaluator. The best was chosen "
-    "on the same images, so that AP is a little too high for all."
+    "Of each run's best weights by validation AP, in the precision of training, all by the same evaluator. "
+    "The best was chosen on the same images, so that AP is a little too high for all."
 )
 
 _DIFFERENCES = (

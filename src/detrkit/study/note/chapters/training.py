@@ -49,7 +49,7 @@ def _length(found: Found) -> Table:
         Column("Run"),
         Column("Steps", "count"),
         Column("Epochs", "number"),
-        Column("Planned seconds", "number", "start and validations included"),
+        Column("Planned seconds", "number", "of the steps alone"),
         Column("Measured seconds", "number", "a measured time, of the steps alone"),
         Column("Validations", "count"),
         Column("Learning rate", "number"),
@@ -62,7 +62,7 @@ def _length(found: Found) -> Table:
         end = f"diverged: {run['diverged']}" if run["diverged"] else "finished"
         measured = [run["steps"], run["epochs"], planned, round(run["seconds"], 1), len(run["curve"])]
         rows.append([name, *measured, run["rate"], end])
-    caption = "All runs have the same planned seconds, and as many steps as the measured pace fits into them."
+    caption = "All runs have the same planned seconds, and the steps that fit into them at the measured pace."
     if found.plan.asked["budget"] is None:
         caption = "Every run has its recipe's own length."
     return Table(caption, columns, rows)
