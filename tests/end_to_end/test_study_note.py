@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from detrkit.benchmark.results import Effort
+from detrkit.cli.main import app
 from detrkit.data.shapes import ShapesSettings, write_shapes
 from detrkit.machine import describe_machine
+from detrkit.report.markdown import escaped
 from detrkit.study.note.family import members_of
 from detrkit.study.note.plan import Plan, Run, write_plan
 from detrkit.study.note.planning import data_of
@@ -107,3 +112,94 @@ def test_the_same_plan_gives_the_same_accuracy_and_sentences(twice: Twice) -> No
     assert {pair["question"] for pair in alone["differences"]} >= {"depth", "transfer", "decoders"}
     told = {one["question"] for one in alone["conclusions"]}
     assert told >= {"depth", "transfer", "tuning", "decoders"}
+
+
+def test_the_report_has_the_chapters_of_a_note_and_every_sentence(twice: Twice) -> None:
+    page = (twice.alone / "report.md").read_text()
+    chapters = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    assert chapters == [
+        "Data preparation",
+        "Architecture",
+        "Training",
+        "Monitoring and evaluation",
+        "Benchmarking",
+        "Conclusions",
+    ]
+    found = results(twice.alone)
+    for one in [*found["conclusions"], *found["measured_times"]]:
+        assert escaped(one["sentence"]) in page
+        assert one["sentence"] in unescape((twice.alone / "report.html").read_text())
+    assert {one["question"] for one in found["measured_times"]} == {"times"}
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(app, ["study", *map(str, words)], catch_exceptions=False)
+
+
+def test_a_full_note_tells_its_cost_and_begins_with_yes_alone(data: Path, tmp_path: Path) -> None:
+    ran = command("--plan", "full", "--data", data, "--out", tmp_path / "full")
+    assert ran.exit_code == 2
+    assert "Recipes: detr_r50, conditional_r50, dab_dn_r50" in ran.stderr
+    # 500 epochs of 8 images where COCO has 118,287, at 25.7 minutes for an epoch of these
+    assert f"r50: {500 * 8 / 118_287 * 25.7 / 60:,.1f} for 500 epochs" in ran.stdout
+    assert "Together about" in ran.stdout
+    assert "add it" in ran.stderr
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--plan", "notes"], "--plan notes is none: take note, convergence, full"),
+        (["--rate", "1e-3"], "--rate is for --plan convergence"),
+        (["--longer", "shapes=1m"], "--longer is for --plan convergence"),
+        (["--plan", "convergence", "--budget", "1m"], "RECIPE... is missing"),
+        (["--plan", "convergence", "shapes"], "--budget is missing"),
+        (["--plan", "convergence", "--yes"], "--yes is for a note"),
+        (["--plan", "PLAN", "--budget", "1m"], "--budget is decided by"),
+        (["--plan", "PLAN", "shapes"], "RECIPE is decided by"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_told(
+    words: list[str], told: str, data: Path, plan: Path, tmp_path: Path
+) -> None:
+    given = [str(plan) if word == "PLAN" else word for word in words]
+    ran = command("--data", data, "--out", tmp_path / "out", *given)
+    assert ran.exit_code == 2
+    assert told in ran.stderr.replace("\n", " ")
+
+
+def test_a_folder_with_another_plan_or_something_else_is_refused(
+    twice: Twice, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    ran = command("--data", data, "--out", tmp_path, "--budget", "1m")
+    assert "is not empty and holds no study" in ran.stderr.replace("\n", " ")
+    ran = command("--data", data, "--out", twice.alone, "--budget", "1m", *RECIPES)
+    assert ran.exit_code == 2
+    assert "holds a study with" in ran.stderr
+
+
+@pytest.mark.long
+def test_a_note_within_a_budget_is_whole_and_its_plan_repeats_it(tmp_path: Path) -> None:
+    data, first, second = tmp_path / "shapes", tmp_path / "first", tmp_path / "second"
+    write_shapes(data, ShapesSettings(train_images=64, val_images=24, image_size=64))
+    settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    shared = ["--data", data, "--out"]
+    ran = command(*shared, first, "--budget", "4m", "--backbones", "resnet18,resnet34", *settings)
+    assert ran.exit_code == 0, ran.output
+    assert "Recipes: shapes, shapes_conditional, shapes_plain, since" in ran.stderr
+    plan = json.loads((first / "plan.json").read_text())
+    found = results(first)
+    seconds = {run["seconds"] for run in plan["runs"].values()}
+    assert len(seconds) == 1
+    assert set(found["accuracy"]) >= set(plan["runs"]) - {"r18_tuned"}
+    assert {name: run["steps"] for name, run in found["runs"].items()}.items() <= {
+        name: run["steps"] for name, run in plan["runs"].items()
+    }.items()
+    assert len(found["trials"]["trials"]) == plan["trials"]["number"] >= 4
+    ran = command(*shared, second, "--plan", first / "plan.json")
+    assert ran.exit_code == 0, ran.output
+    for part in ("accuracy", "differences", "conclusions", "trials"):
+        assert results(second)[part] == found[part]

@@ -76,7 +76,8 @@ def carry_out(plan: Plan, data: Path, out: Path, listener: Listener) -> Work:
 
 def _require_empty(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    # a hidden file is what a kill left of a plan in the making
+    if any(not path.name.startswith(".") for path in out.iterdir()):
         raise DetrkitError(f"{out} is not empty and holds no study: choose another --out.")
 
 

@@ -59,7 +59,7 @@ def measure_pace(experiment: Experiment, data: Path, val_split: str) -> Pace:
 
 
 def _short(experiment: Experiment) -> Experiment:
-    """The settings for a few steps and a validation, without trackers, whose threads would miss the folder."""
+    """The settings for a few steps and a validation; without trackers, which would miss the folder."""
     length = {
         "budget": None,
         "max_steps": _WARM_UP + _TIMED,

@@ -15,8 +15,10 @@ from detrkit.report.content import (
     Text,
     Value,
 )
+from detrkit.study.curve import best_point, first_with
 from detrkit.study.note.chapters.found import Found
 from detrkit.study.note.shares import JUDGED_IMAGES
+from detrkit.study.results import LEVELS
 from detrkit.tuning.space import word_of
 
 
@@ -28,6 +30,9 @@ def training_chapter(found: Found) -> Section:
         Text(_MEANING),
         Drawings(_curves(found)),
     ]
+    soonest = _soonest(found)
+    if soonest.rows:
+        blocks.append(soonest)
     losses = _losses(found)
     if losses:
         blocks += [Heading("Loss"), Text(_LOSSES), Drawings(losses)]
@@ -79,6 +84,24 @@ def _curves(found: Found) -> list[Drawing]:
         axes = Axis("seconds of training"), Axis("AP", low=0.0)
         drawings.append(line_chart(f"curve-{number}", title, lines, *axes, markers=True))
     return drawings
+
+
+def _soonest(found: Found) -> Table:
+    """When each run of a group had a part of the best AP of its group."""
+    rows: list[list[Value]] = []
+    for title, names in found.groups().items():
+        curves = {name: found.curve(name) for name in names}
+        best = best_point([point for curve in curves.values() for point in curve])
+        if best is None or best.AP <= 0:
+            continue
+        for name, curve in curves.items():
+            own = best_point(curve)
+            reached = [first_with(curve, level / 100 * best.AP) for level in LEVELS]
+            epochs = [None if point is None else point.epoch for point in reached]
+            rows.append([f"{title}: {name}", None if own is None else own.AP, *epochs])
+    columns = [Column("Run"), Column("Best AP", "fraction")]
+    columns += [Column(f"{level} %", "number") for level in LEVELS]
+    return Table("Epochs until a validation found a part of the best AP of its group.", columns, rows)
 
 
 def _losses(found: Found) -> list[Drawing]:
