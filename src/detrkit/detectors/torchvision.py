@@ -16,6 +16,17 @@ from detrkit.structures import Detections, Images, ImageSize, LossReport, Object
 
 _NO_LIMIT = 2**31 - 1
 
+_TERMS = {
+    "loss_classifier": "classification",
+    "loss_box_reg": "box_regression",
+    "loss_objectness": "proposal_objectness",
+    "loss_rpn_box_reg": "proposal_regression",
+    "classification": "classification",
+    "bbox_regression": "box_regression",
+    "bbox_ctrness": "centerness",
+}
+"""What torchvision calls its losses, and what they are called here."""
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -68,7 +79,7 @@ class TorchvisionDetector(Detector):
         with _asked(self.network, training=True):
             losses: dict[str, Tensor] = self.network(_cut(images, sizes), targets)
         share = len(objects) / totals.images
-        terms = {name.removeprefix("loss_"): share * loss[None] for name, loss in losses.items()}
+        terms = {_TERMS[name]: share * loss[None] for name, loss in losses.items()}
         total = torch.cat(list(terms.values())).sum()
         return LossReport(total, {name: term.detach() for name, term in terms.items()})
 

@@ -13,20 +13,22 @@ class AsGiven(GeneralizedRCNNTransform):
     What is left is the padding of a batch, at the bottom and the right, to multiples of ``divisible`` pixels.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(
-        self, divisible: int, scale: Sequence[float] = (1, 1, 1), shift: Sequence[float] = (0, 0, 0)
+        self,
+        divisible: int,
+        scale: Sequence[float] = (1.0, 1.0, 1.0),
+        shift: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         super().__init__(0, 0, [], [], size_divisible=divisible)
-        self._is_changed = tuple(scale) != (1, 1, 1) or tuple(shift) != (0, 0, 0)
-        for name, values in (("scale", scale), ("shift", shift)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+        self._scale = tuple(scale)
+        self._shift = tuple(shift)
 
     def normalize(self, image: Tensor) -> Tensor:
         """The image in the range of numbers that its backbone was made for."""
-        return image * self.scale + self.shift if self._is_changed else image
+        if self._scale == (1.0, 1.0, 1.0):
+            return image
+        scale, shift = (image.new_tensor(values)[:, None, None] for values in (self._scale, self._shift))
+        return image * scale + shift
 
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None

@@ -6,11 +6,12 @@ from itertools import pairwise
 from typing import Any, assert_never
 
 from torch import nn
-from torchvision.models import mobilenet_v3_large, vgg16
+from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection import _utils as torchvision_parts
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD, SSDFeatureExtractorVGG
 from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet, SSDLiteHead
+from torchvision.models.vgg import cfgs, make_layers
 
 from detrkit.models.as_given import AsGiven
 from detrkit.settings.classical import MobileNetSettings, VggSettings
@@ -52,7 +53,7 @@ def feature_maps(settings: VggSettings | MobileNetSettings) -> tuple[nn.Module, 
     """The layers of a network for ImageNet, and what makes SSD's feature maps of them and of further ones."""
     match settings:
         case VggSettings():
-            layers: Any = vgg16(weights=None).features
+            layers = _vgg()
             return layers, SSDFeatureExtractorVGG(layers, highres=False)
         case MobileNetSettings():
             layers = _mobilenet(settings)
@@ -72,6 +73,17 @@ def ssd_stages(backbone: nn.Module) -> list[nn.ModuleList]:
         layers = list(backbone.get_submodule("features.0").children())[:-1]
         halvings = [place for place, layer in enumerate(layers) if _halves(layer)]
     return [nn.ModuleList(layers[start:end]) for start, end in pairwise([0, *halvings, len(layers)])]
+
+
+def _vgg() -> Any:
+    """VGG-16's features, as torchvision starts them; ``vgg16`` would make a large classifier as well."""
+    layers = make_layers(cfgs["D"])
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    return layers
 
 
 def _mobilenet(settings: MobileNetSettings) -> Any:

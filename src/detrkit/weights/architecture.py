@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from detrkit.errors import DetrkitError
+from detrkit.settings.classical import Ssd300Settings, SsdLite320Settings
 from detrkit.settings.experiment import Experiment, detr_settings
 from detrkit.settings.model import DetrSettings
 from detrkit.settings.section import describe
@@ -35,7 +36,7 @@ def require_same_architecture(source: Experiment, target: Experiment, file: Path
     _require_same_family(source, target, file)
     is_detr = isinstance(target.model, DetrSettings)
     for name, there, here in differences(source, target):
-        if name not in _ARCHITECTURE or (not is_detr and _is_same_norm(name, there, here)):
+        if not (name in _ARCHITECTURE if is_detr else _matters(name, there, here, target)):
             continue
         remedy = (
             f"bring them into this architecture by `detrkit weights transfer {file} --to RECIPE --out "
@@ -81,6 +82,11 @@ def _require_same_family(source: Experiment, target: Experiment, file: Path) -> 
         )
 
 
-def _is_same_norm(name: str, there: object, here: object) -> bool:
-    """Whether both are batch normalisation, be it frozen or trained."""
-    return name == "model.backbone.norm" and "group" not in (there, here)
+def _matters(name: str, there: object, here: object, target: Experiment) -> bool:
+    """Whether a classical detector's weights mean something else under the other setting."""
+    if name == "model.backbone.norm":
+        return "group" in (there, here)
+    if name == "model.backbone.weights" and isinstance(target.model, Ssd300Settings | SsdLite320Settings):
+        # which of both decides on the range of its pixels, or on the width of its last stage
+        return "none" in (there, here)
+    return name in _ARCHITECTURE

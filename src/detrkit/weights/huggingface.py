@@ -67,7 +67,7 @@ def write(folder: Path, stored: Stored) -> None:
     Raises:
         DetrkitError: where transformers has no such detector, or ``folder`` is something else already.
     """
-    model = detr_settings(stored.experiment, f"{folder}, a folder of transformers,")
+    model = detr_settings(stored.experiment, f"writing {folder} for transformers")
     family = _family_for(model.decoder)
     family.require_expressible(stored.experiment, folder)
     if folder.is_file() or ((folder / _WEIGHTS).exists() and not (folder / CONFIG).exists()):

@@ -95,7 +95,7 @@ def from_stored(stored: Stored, layout: Layout) -> dict[str, Tensor]:
 
 def require_settings(experiment: Experiment, path: Path, whose: str, wanted: Mapping[str, object]) -> None:
     """Refuse to write a detector to ``path`` if a setting is none of the one value that is known there."""
-    detr_settings(experiment, f"{whose}, which {path} is to be written for,")
+    detr_settings(experiment, f"writing {path} for {whose}")
     dumped = experiment.model_dump(mode="json")
     for name, value in wanted.items():
         found = reduce(getitem, name.split("."), dumped)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor
 from torchvision.models import WeightsEnum
@@ -178,7 +179,8 @@ def _renamed(theirs: _Weights, experiment: Experiment, num_classes: int, source:
     masks = [name for name in theirs if name.startswith("roi_heads.mask")]
     if masks:
         logger.warning("%s: the branch of masks is left out, %d tensors.", source, len(masks))
-    network = build_classical(model, num_classes)
+    with torch.device("meta"):
+        network = build_classical(model, num_classes)
     counts = "num_batches_tracked"
     wanted = network.state_dict()
     given = {
@@ -187,7 +189,7 @@ def _renamed(theirs: _Weights, experiment: Experiment, num_classes: int, source:
         if name not in masks and (name in wanted or not name.endswith(counts))
     }
     try:
-        missing, extra = network.load_state_dict(given, strict=False)
+        missing, extra = network.load_state_dict(given, strict=False, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DetrkitError(f"{source} does not fit a {model.kind}: {reason}") from None
@@ -197,4 +199,7 @@ def _renamed(theirs: _Weights, experiment: Experiment, num_classes: int, source:
             f"{source} is not a {model.kind} as detrkit has it: {len(missing)} tensors are missing and "
             f"{len(extra)} unknown, such as '{[*missing, *extra][0]}'."
         )
-    return {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    return {
+        f"network.{name}": torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+        for name, tensor in network.state_dict().items()
+    }

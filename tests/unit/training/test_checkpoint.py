@@ -7,13 +7,15 @@ import torch
 from torch.optim import AdamW
 
 from detrkit.errors import DetrkitError
-from detrkit.settings.training import AdamWSettings
+from detrkit.settings.training import AdamWSettings, OptimSettings, SgdSettings
 from detrkit.training import checkpoint
 from detrkit.training.averaging import Average
 from detrkit.training.checkpoint import Progress, State
 from detrkit.training.optimise import build_optimizer, set_rates
 from detrkit.weights import store
 
+ADAMW = AdamWSettings(lr=0.01, backbone_lr=0.001)
+SGD = SgdSettings(lr=0.01, backbone_lr=0.001)
 EXPERIMENT = {"optim": {"lr": 2e-4}, "data": {"train_split": "ünï"}}
 
 
@@ -21,9 +23,9 @@ EXPERIMENT = {"optim": {"lr": 2e-4}, "data": {"train_split": "ünï"}}
 def build_state(build_tiny: Callable) -> Callable[..., State]:
     """A state at step 0, with the weights of ``seed``."""
 
-    def build(seed: int = 0, averaged: bool = True) -> State:
+    def build(seed: int = 0, averaged: bool = True, optim: OptimSettings = ADAMW) -> State:
         detector = build_tiny(seed)
-        optimizer = build_optimizer(detector, AdamWSettings(lr=0.01, backbone_lr=0.001))
+        optimizer = build_optimizer(detector, optim)
         set_rates(optimizer, 1.0)
         average = Average(detector, 0.9) if averaged else None
         return State(Progress(), detector, optimizer, average, None)
@@ -61,12 +63,13 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize("optim", [ADAMW, SGD], ids=["adamw", "sgd"])
 @pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_a_restored_state_is_the_saved_one_and_goes_on_alike(
-    build_state: Callable[..., State], tmp_path: Path, averaged: bool, steps: int
+    build_state: Callable[..., State], tmp_path: Path, averaged: bool, steps: int, optim: OptimSettings
 ) -> None:
-    saved = build_state(0, averaged)
+    saved = build_state(0, averaged, optim)
     train(saved, steps)
     saved.progress.best_ap, saved.progress.best_step, saved.progress.validations_without_gain = (
         0.1 + 0.2,
@@ -74,7 +77,7 @@ def test_a_restored_state_is_the_saved_one_and_goes_on_alike(
         1,
     )
     checkpoint.save(tmp_path / "last", saved, EXPERIMENT)
-    restored = build_state(1, averaged)
+    restored = build_state(1, averaged, optim)
     checkpoint.restore(tmp_path / "last", restored)
     assert_equal(restored, saved)
     train(saved, 3)

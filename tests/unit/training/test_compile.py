@@ -42,9 +42,12 @@ def _without_shape_checks() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+SMALL_FCOS = {"model.backbone.name": "resnet18", "model.backbone.weights": "none"}
+
+
 def build(name: str) -> Detector:
     torch.manual_seed(0)
-    return build_detector(recipe(name, SMALL), CATEGORIES).train()
+    return build_detector(recipe(name, SMALL_FCOS if name == "fcos_r50" else SMALL), CATEGORIES).train()
 
 
 def steps(detector: Detector, batches: Batches) -> list[tuple[Tensor, list[Tensor]]]:
@@ -83,8 +86,8 @@ def compare(name: str, batches: Batches, backend: str, tolerance: float) -> None
             assert (gradient - expected).norm() <= allowed
 
 
-@pytest.mark.parametrize("name", ["detr_r50", "conditional_r50", "shapes"])
-def test_every_decoder_is_traced_faithfully(name: str) -> None:
+@pytest.mark.parametrize("name", ["detr_r50", "conditional_r50", "shapes", "fcos_r50"])
+def test_every_network_is_traced_faithfully(name: str) -> None:
     """Without torch's code generation, which takes minutes: see the long test below."""
     compare(name, ONE, "eager", 1e-5)
 

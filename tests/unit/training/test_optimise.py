@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from detrkit.settings.training import AdamWSettings
+from detrkit.settings.training import AdamWSettings, SgdSettings
 from detrkit.training.optimise import build_optimizer, set_rates
 
 
@@ -50,3 +50,25 @@ def test_a_backbone_rate_of_0_leaves_the_backbone_alone(build_tiny: Callable) ->
     detector.step(optimizer, 0)
     assert torch.equal(detector.body[2].weight, body)
     assert not torch.equal(detector.head.weight, head)
+
+
+def test_sgd_moves_by_its_velocity(build_tiny: Callable) -> None:
+    """Two steps with equal gradients, as its formula has them: v = momentum v + gradient, w = w - rate v."""
+    detector = build_tiny(0)
+    optimizer = build_optimizer(detector, SgdSettings(lr=0.5, momentum=0.75, weight_decay=0))
+    before, gradient = detector.head.weight.detach().clone(), torch.ones_like(detector.head.weight)
+    for _ in range(2):
+        optimizer.zero_grad()
+        detector.head.weight.grad = gradient.clone()
+        optimizer.step()
+    torch.testing.assert_close(detector.head.weight, before - 0.5 * (1 + 1.75) * gradient)
+
+
+def test_sgd_leaves_an_update_out_that_is_told_to_be_infinite(build_tiny: Callable) -> None:
+    detector = build_tiny(0)
+    optimizer = build_optimizer(detector, SgdSettings())
+    detector.step(optimizer, 0)
+    before = [parameter.detach().clone() for parameter in detector.parameters()]
+    optimizer.found_inf = torch.ones(1)
+    detector.step(optimizer, 1)
+    assert all(torch.equal(*pair) for pair in zip(before, detector.parameters(), strict=True))

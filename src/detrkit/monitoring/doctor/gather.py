@@ -74,7 +74,8 @@ def with_data(
     open_files: bool = False,
 ) -> Facts:
     """The facts with what the dataset and its detections say."""
-    queries = int(facts.number("model.decoder.queries", 100.0))
+    # a detector without queries answers for any number of objects
+    queries = int(facts.number("model.decoder.queries", 2.0**31))
     splits = splits_of(train, validation, queries, open_files=open_files)
     return Facts(
         facts.settings, facts.parameters, facts.state, facts.course, splits, answers, probe, facts.missing
