@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,15 +17,15 @@ from detrkit.benchmark.opened import Opened, weight_files
 from detrkit.benchmark.results import Accuracy, Against, ClassAccuracy
 from detrkit.catalog import Catalog
 from detrkit.detectors.detector import Detector
-from detrkit.evaluation.bootstrap import interval, paired_difference
+from detrkit.evaluation.bootstrap import Difference, Resampled, difference_of, interval_of
 from detrkit.evaluation.coco import Result, read_results, to_results, write_results
 from detrkit.evaluation.judged import Judged, judge
 from detrkit.inference.evaluate import detect_split
 
 
-def accuracy_of(judged: Judged, reference: Judged | None, resamples: int = 1000) -> Accuracy:
+def accuracy_of(judged: Judged, resampled: Resampled, reference: Resampled | None) -> Accuracy:
     """An entrant's figures, and its AP against that of the ``reference``, unless it is that itself."""
-    known = interval(judged, resamples=resamples)
+    known = interval_of(resampled)
     figures = judged.metrics.to_dict()
     per_class = figures.pop("per_class")
     wanted = ClassAccuracy.__dataclass_fields__
@@ -32,7 +33,7 @@ def accuracy_of(judged: Judged, reference: Judged | None, resamples: int = 1000)
         figures=figures,
         low=known.low,
         high=known.high,
-        against=None if reference is None else _against(judged, reference, resamples),
+        against=None if reference is None else _against(difference_of(resampled, reference)),
         per_class={
             name: ClassAccuracy(**{field: of_class[field] for field in wanted})
             for name, of_class in per_class.items()
@@ -52,7 +53,7 @@ def judge_entrant(contestant: Contestant, same: Conditions, listener: Listener) 
         results, kept = read_results(entrant.detections, same.catalog), True
     elif isinstance(entrant.network, Weights) and isinstance(opened, Opened):
         made_from = {"weights": _digest(entrant.network.path), "split": _digest_of(same.catalog)}
-        made_from |= {"settings": json.loads(json.dumps(dict(same.overrides), default=str))}
+        made_from |= {"settings": json.loads(json.dumps(dict(same.overrides))), "detrkit": version("detrkit")}
         place = same.out / "accuracy" / quote(entrant.name, safe=" ()")
         kept = _kept(place, made_from)
         if not kept:
@@ -97,8 +98,8 @@ def _keep(place: Path, results: list[Result], made_from: dict[str, Any]) -> None
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file of weights, or of those in a folder with their configuration."""
-    total = hashlib.sha256()
+    """SHA-256 of a file of weights, of those in a folder with their configuration, or of a name."""
+    total = hashlib.sha256(b"" if path.exists() else str(path).encode())
     for file in [*weight_files(path), *sorted(path.glob("config.json"))]:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
@@ -114,6 +115,5 @@ def _digest_of(catalog: Catalog) -> str:
     return total.hexdigest()
 
 
-def _against(judged: Judged, reference: Judged, resamples: int) -> Against:
-    found = paired_difference(judged, reference, resamples=resamples)
+def _against(found: Difference) -> Against:
     return Against(found.value, found.low, found.high, found.above)

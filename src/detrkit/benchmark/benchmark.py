@@ -32,8 +32,8 @@ from detrkit.benchmark.results import (
 from detrkit.benchmark.told import kind_of, notes_on, notes_on_all, source_of
 from detrkit.benchmark.training_speed import measure_training, training_step
 from detrkit.data.formats.recognise import choose_split, read_split
+from detrkit.evaluation.bootstrap import resample
 from detrkit.evaluation.coco import num_objects
-from detrkit.evaluation.judged import Judged
 from detrkit.machine import describe_machine
 from detrkit.settings.experiment import parse
 from detrkit.structures import ImageSize
@@ -73,7 +73,7 @@ def benchmark(
     reference, accuracies = _accuracies(contestants, same, listener)
     costs = {one.entrant.name: _cost(one, same, listener) for one in contestants if one.opened is not None}
     speeds = _speeds(contestants, same, listener)
-    training = _training(contestants, same, listener)  # last, since it changes the weights
+    training = _training(contestants, same, listener)  # last, since it changes running statistics
     rows = []
     for entrant, opened in contestants:
         cost, memory = costs.get(entrant.name, (None, None))
@@ -87,7 +87,7 @@ def benchmark(
             speed=_of(entrant.name, speeds),
             memory=memory,
             training=_of(entrant.name, training),
-            notes=tuple(notes_on(entrant)),
+            notes=tuple(notes_on(entrant, memory)),
         )
         rows.append(row)
     results = Results(
@@ -116,11 +116,12 @@ def _accuracies(
     name, reference = None, None
     found: dict[str, Accuracy] = {}
     for one in contestants:
-        judged: Judged | None = judge_entrant(one, same, listener)
+        judged = judge_entrant(one, same, listener)
         if judged is not None:
-            found[one.entrant.name] = accuracy_of(judged, reference)
+            resampled = resample(judged)
+            found[one.entrant.name] = accuracy_of(judged, resampled, reference)
             if reference is None:
-                name, reference = one.entrant.name, judged
+                name, reference = one.entrant.name, resampled
     return name, found
 
 

@@ -25,6 +25,7 @@ def cost_of(
 
 def _bytes(network: Network, detector: Detector) -> int:
     """Those of the weights' files, or of the tensors that would be in one."""
-    if not isinstance(network, Weights):
+    files = weight_files(network.path) if isinstance(network, Weights) else []
+    if not files:
         return sum(tensor.nbytes for tensor in detector.state_dict().values())
-    return sum(file.stat().st_size for file in weight_files(network.path))
+    return sum(file.stat().st_size for file in files)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from detrkit.errors import DetrkitError
 from detrkit.settings.recipes import recipe_names
+from detrkit.weights import torchvision
 
 
 class Weights(NamedTuple):
-    """A run folder, or a file or folder of weights that ``inference.load`` reads."""
+    """A run folder, or what else ``inference.load`` reads: a file, a folder, or a name of torchvision's."""
 
     path: Path
 
@@ -76,10 +77,13 @@ def _source(text: str) -> _Source:
     path = Path(text)
     if text in recipe_names() or path.suffix == ".toml":
         return Untrained(text)
+    if torchvision.is_named(path):
+        return Weights(path)
     if not path.exists():
         raise DetrkitError(
-            f"there is no {text}: name a run folder, a file of weights (.safetensors, .pth), a .json file of "
-            f"COCO results, an .onnx file, or a recipe ({', '.join(recipe_names())})."
+            f"there is no {text}: name a run folder, a file of weights (.safetensors, .pth), weights that "
+            "torchvision publishes, a .json file of COCO results, an .onnx file, or a recipe "
+            f"({', '.join(recipe_names())})."
         )
     match path.suffix:
         case ".json":
@@ -127,6 +131,8 @@ def _parts(source: _Source) -> tuple[str, ...]:
             pass
         case Path() as path:
             pass
+    if torchvision.is_named(path):
+        return (path.name.removesuffix(".COCO_V1").removesuffix("_Weights"),)
     path = path.resolve()
     if path.name in ("model.safetensors", "detections.json"):
         path = path.parent

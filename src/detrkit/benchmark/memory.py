@@ -5,7 +5,6 @@ for each measurement, before any thread of torch's is there. So imports are paid
 finds memory that an earlier one has left.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,11 +47,8 @@ class Measured(NamedTuple):
 def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
     """Bytes of answering the first image of the split, in each precision, and of training in the first.
 
-    On a CPU, it is by how much a process grew at most since it had imported everything; on CUDA, the most
-    that tensors took.
-
-    Raises:
-        DetrkitError: The process failed, such as for want of memory.
+    On a CPU, it is by how much a process grew at most since it had imported everything, without the code of
+    libraries that was read on the way; on CUDA, the most that tensors took.
     """
     named = {"recipe": network.recipe} if isinstance(network, Untrained) else {"path": str(network.path)}
     asked = Measured(
@@ -66,29 +62,30 @@ def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
         training_batch=same.effort.training_batch,
     )
     command = [sys.executable, "-m", "detrkit.benchmark.memory"]
-    done = subprocess.run(
-        command, input=msgspec.json.encode(asked), capture_output=True, check=False, timeout=3600
-    )
+    done = subprocess.run(command, input=msgspec.json.encode(asked), capture_output=True, check=False)
     if done.returncode:
         last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise DetrkitError(
-            f"the memory of {next(iter(named.values()))} could not be measured: {last}; leave it out with "
-            "--without-memory."
-        )
+        return Memory({}, None, last)
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Memory)
 
 
 def main() -> None:
     """Measure what standard input asks for, and write a ``Memory`` to standard output."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Measured)
-    inference = {precision: _in_a_process(_answering, asked, precision) for precision in asked.precisions}
+    found = {precision: _in_a_process(_answering, asked, precision) for precision in asked.precisions}
     training = _in_a_process(_training, asked, asked.precisions[0]) if asked.training_batch else None
-    sys.stdout.write(json.dumps({"inference": inference, "training": training}) + "\n")
+    memory = Memory(
+        inference={precision: one for precision, one in found.items() if isinstance(one, int)},
+        training=training if isinstance(training, int) else None,
+        failed="; ".join(dict.fromkeys(one for one in [*found.values(), training] if isinstance(one, str))),
+    )
+    sys.stdout.write(msgspec.json.encode(memory).decode() + "\n")
 
 
 def _in_a_process(
     prepare: Callable[["Measured", Precision], Callable[[], object]], asked: Measured, precision: Precision
-) -> int:
+) -> int | str:
+    """What ``_measure`` sends from a process of its own, or that it has died."""
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(theirs, prepare, asked, precision))
@@ -98,7 +95,7 @@ def _in_a_process(
         return ours.recv()
     except EOFError:
         process.join()
-        sys.exit(f"the process ended with {process.exitcode}, as it does where memory does not suffice")
+        return f"the process ended with {process.exitcode}, as it does where memory does not suffice"
 
 
 def _measure(
@@ -107,17 +104,27 @@ def _measure(
     asked: Measured,
     precision: Precision,
 ) -> None:
-    """Send the most bytes that running takes, of all that the process took since it was forked."""
+    """Send by how many bytes this process grew at most, or why it could not."""
+    try:
+        out.send(_grown_by(prepare, asked, precision))
+    except DetrkitError as error:
+        out.send(str(error))
+
+
+def _grown_by(
+    prepare: Callable[[Measured, Precision], Callable[[], object]], asked: Measured, precision: Precision
+) -> int:
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
     # a first small product, since libraries allocate their own then
     torch.nn.Conv2d(3, 8, 3).to(device)(torch.zeros(1, 3, 32, 32, device=device)).sum().backward()
-    before = 0 if device.type == "cuda" else psutil.Process().memory_info().rss
+    before = 0 if device.type == "cuda" else _held()
     run = prepare(asked, precision)
     _forget_the_peak(device)
     for _ in range(_PASSES):
         run()
-    out.send(_peak(device) - before)
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _highest()
+    return peak - before
 
 
 def _answering(asked: Measured, precision: Precision) -> Callable[[], object]:
@@ -151,17 +158,29 @@ def _forget_the_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = (line.split() for line in status.read_text("utf-8").splitlines())
-        return next(1024 * int(line[1]) for line in lines if line and line[0] == "VmHWM:")
-    import resource
+def _held() -> int:
+    """Resident bytes of this process, on Linux without those of files, such as its libraries."""
+    status = _status()
+    return status["RssAnon"] if "RssAnon" in status else psutil.Process().memory_info().rss
+
+
+def _highest() -> int:
+    """The highest number of such bytes so far. Libraries are read by the first pass, and stay."""
+    status = _status()
+    if "VmHWM" in status:
+        return status["VmHWM"] - status["RssFile"]
+    import resource  # which Windows does not have
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _status() -> dict[str, int]:
+    """What Linux tells of the memory of this process, in bytes."""
+    path = Path("/proc/self/status")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    words = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): 1024 * int(number) for name, number, _ in words}
 
 
 if __name__ == "__main__":

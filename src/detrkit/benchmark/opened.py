@@ -44,5 +44,5 @@ def open_network(
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files of weights in a run folder or a folder of transformers, or the file itself."""
+    """The files of weights in a folder of any kind, the file itself, or none of what has only a name."""
     return [path] if path.is_file() else sorted(path.glob("*.safetensors"))

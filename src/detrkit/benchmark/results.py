@@ -126,11 +126,13 @@ class Speed:
 class Memory:
     """The most memory that answering one image took, by precision, and a training step in the first one.
 
-    On a CPU it is the highest resident size of a process of its own, less that before it had a detector.
+    On a CPU it is by how much a process of its own grew at most, libraries aside. ``failed`` says why one of
+    them is not known, such as for want of memory.
     """
 
     inference: dict[str, int]
     training: int | None
+    failed: str = ""
 
 
 @dataclass(frozen=True)

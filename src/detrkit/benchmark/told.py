@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from detrkit.benchmark.entrant import Entrant, Exported, Network, Untrained, Weights
-from detrkit.benchmark.results import Kind, Row
+from detrkit.benchmark.results import Kind, Memory, Row
 
 
 def kind_of(network: Network | None) -> Kind:
@@ -36,7 +36,7 @@ def source_of(entrant: Entrant) -> str:
     return " and ".join(filter(None, [network, str(entrant.detections or "")]))
 
 
-def notes_on(entrant: Entrant) -> Iterator[str]:
+def notes_on(entrant: Entrant, memory: Memory | None) -> Iterator[str]:
     """What is special about how it was measured."""
     match entrant.network:
         case Untrained():
@@ -54,6 +54,8 @@ def notes_on(entrant: Entrant) -> Iterator[str]:
             assert_never(entrant.network)
     if entrant.network is not None and entrant.detections is not None:
         yield "its accuracy is that of the file of COCO results"
+    if memory is not None and memory.failed:
+        yield f"some of its memory is not known: {memory.failed}"
 
 
 def notes_on_all(rows: Sequence[Row]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from detrkit.data.transforms import evaluation_transform
 from detrkit.inference.precision import Precision, autocast
 from detrkit.objective.criterion import count_totals
 from detrkit.training.norms import clip_gradients, groups_of
-from detrkit.training.optimise import build_optimizer
+from detrkit.training.optimise import build_optimizer, set_rates
 from detrkit.training.step import to_device
 
 Step = Callable[[Precision], None]
@@ -36,7 +36,8 @@ class Training(NamedTuple):
 def training_step(opened: Opened, catalog: Catalog, images: int, device: torch.device) -> Step:
     """A step as training takes it: losses, gradients, clipping and AdamW, always of the same images.
 
-    These are of the split, at the size that the detector evaluates at. The detector is trained by it.
+    These are of the split, at the size that the detector evaluates at. Its weights stay what they are, at a
+    learning rate of 0, so that no number of steps makes them diverge.
     """
     detector, experiment = opened
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
@@ -44,6 +45,7 @@ def training_step(opened: Opened, catalog: Catalog, images: int, device: torch.d
     batch = to_device(batch, device, torch.float32)
     totals = count_totals(batch.objects, detector.max_objects)
     optimizer = build_optimizer(detector, experiment.optim)
+    set_rates(optimizer, 0.0)
 
     def step(precision: Precision) -> None:
         detector.train()

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from detrkit import __version__
 from detrkit.cli import data, weights
+from detrkit.cli.benchmark import benchmark
 from detrkit.cli.compare import compare
 from detrkit.cli.doctor import doctor
 from detrkit.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(report)
 app.command()(compare)
+app.command()(benchmark)
 app.command()(doctor)
 app.command()(study)
 app.command()(tune)

@@ -40,13 +40,25 @@ class Difference(NamedTuple):
     resamples: int
 
 
+class Resampled(NamedTuple):
+    """An AP, NaN without objects, and what the truth may be for all that resamples tell."""
+
+    value: float
+    values: Float64[np.ndarray, " R"]
+
+
 def interval(judged: Judged, *, iou: float | None = None, resamples: int = 1000, seed: int = 0) -> Interval:
     """AP over all IoUs that were judged, or at ``iou`` alone, with its interval."""
-    value, values = _value_and_resampled(judged, iou, resamples, seed)
+    return interval_of(resample(judged, iou=iou, resamples=resamples, seed=seed))
+
+
+def interval_of(found: Resampled) -> Interval:
+    """The AP with its interval."""
+    value, values = found
     if np.isnan(value):
-        return Interval(-1.0, -1.0, -1.0, resamples)
+        return Interval(-1.0, -1.0, -1.0, len(values))
     low, high = np.clip(_limits(values), 0.0, 1.0).tolist()
-    return Interval(value, low, high, resamples)
+    return Interval(value, low, high, len(values))
 
 
 def paired_difference(
@@ -58,13 +70,33 @@ def paired_difference(
         DetrkitError: where they are not of the same images, objects and classes.
     """
     _require_same(first, second)
-    value, values = _value_and_resampled(first, iou, resamples, seed)
-    other, others = _value_and_resampled(second, iou, resamples, seed)
-    if np.isnan(value):
-        return Difference(-1.0, -1.0, -1.0, -1.0, resamples)
-    differences = values - others
+    return difference_of(*(resample(one, iou=iou, resamples=resamples, seed=seed) for one in (first, second)))
+
+
+def difference_of(first: Resampled, second: Resampled) -> Difference:
+    """The same, of two that were resampled with the same seed on the same split."""
+    if np.isnan(first.value):
+        return Difference(-1.0, -1.0, -1.0, -1.0, len(first.values))
+    differences = first.values - second.values
     low, high = _limits(differences)
-    return Difference(value - other, low, high, float((differences > 0).mean()), resamples)
+    above = float((differences > 0).mean())
+    return Difference(first.value - second.value, low, high, above, len(differences))
+
+
+def resample(judged: Judged, *, iou: float | None = None, resamples: int = 1000, seed: int = 0) -> Resampled:
+    """AP over all IoUs that were judged, or at ``iou`` alone, and of so many random halves of the images."""
+    rng = np.random.default_rng(seed)
+    images = len(judged.catalog)
+    half = images // 2
+    value = float(average_precisions(judged, np.ones((images, 1), np.int32), iou)[0])
+    halves = np.concatenate(
+        [
+            average_precisions(judged, _halves(rng, images, min(_AT_ONCE, resamples - start)), iou)
+            for start in range(0, resamples, _AT_ONCE)
+        ]
+    )
+    spread = np.sqrt(half / max(images - half, 1))  # 1 but where a half is not exactly that
+    return Resampled(value, value - spread * (halves - value))
 
 
 def average_precisions(
@@ -88,24 +120,6 @@ def average_precisions(
 
 _AT_ONCE = 50
 """Resamples computed together: their columns of COCO's largest class take 20 MB."""
-
-
-def _value_and_resampled(
-    judged: Judged, iou: float | None, resamples: int, seed: int
-) -> tuple[float, Float64[np.ndarray, " R"]]:
-    """AP, and what the truth may be for all that resamples tell."""
-    rng = np.random.default_rng(seed)
-    images = len(judged.catalog)
-    half = images // 2
-    value = float(average_precisions(judged, np.ones((images, 1), np.int32), iou)[0])
-    halves = np.concatenate(
-        [
-            average_precisions(judged, _halves(rng, images, min(_AT_ONCE, resamples - start)), iou)
-            for start in range(0, resamples, _AT_ONCE)
-        ]
-    )
-    spread = np.sqrt(half / max(images - half, 1))  # 1 but where a half is not exactly that
-    return value, value - spread * (halves - value)
 
 
 def _halves(rng: np.random.Generator, images: int, number: int) -> Int32[np.ndarray, "images R"]:
