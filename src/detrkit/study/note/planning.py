@@ -27,6 +27,10 @@ from detrkit.study.note.shares import (
 from detrkit.tuning.pace import Pace
 
 
+_EFFORT = Effort(turns=5, batches=(1, 8))
+"""Less than the benchmark's own, since there are many detectors; the plan file can be given more."""
+
+
 def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None]) -> Plan:
     """What the request leads to on this machine.
 
@@ -53,7 +57,7 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
         machine=describe_machine(),
         paces={name: pace._asdict() for name, pace in paces.items()},
         trials=trials,
-        effort=Effort(),
+        effort=_EFFORT,
         runs=runs,
     )
 

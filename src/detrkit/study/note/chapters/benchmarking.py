@@ -5,8 +5,8 @@ from detrkit.report.content import Block, Heading, Missing, Section, Text
 from detrkit.study.note.chapters.found import Found
 
 _MEANING = (
-    "All but counts are measured, on this machine, in turns; another run of this study will measure something "
-    "else. Detectors that differ in their weights alone cost the same, so that one of them stands for all."
+    "All but counts are measured, on this machine, in turns; another run of this study will measure "
+    "something else. Detectors that differ in their weights alone cost the same, so that one of them stands for all."
 )
 
 
