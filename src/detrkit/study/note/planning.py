@@ -26,7 +26,6 @@ from detrkit.study.note.shares import (
 )
 from detrkit.tuning.pace import Pace
 
-
 _EFFORT = Effort(turns=5, batches=(1, 8))
 """Less than the benchmark's own, since there are many detectors; the plan file can be given more."""
 

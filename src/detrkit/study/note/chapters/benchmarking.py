@@ -6,7 +6,7 @@ from detrkit.study.note.chapters.found import Found
 
 _MEANING = (
     "All but counts are measured, on this machine, in turns; another run of this study will measure "
-    "something else. Detectors that differ in their weights alone cost the same, so that one of them stands for all."
+    "something else. Those that differ in their weights alone cost the same, so one of them stands for all."
 )
 
 
