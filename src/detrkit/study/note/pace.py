@@ -67,4 +67,11 @@ def _short(experiment: Experiment) -> Experiment:
         "patience": None,
         "trackers": (),
     }
-    return experiment.model_copy(update={"train": experiment.train.model_copy(update=length)})
+    # a rate at which nothing can diverge, since so short a run has no time to warm up
+    slow = {"lr": 1e-8, "backbone_lr": min(1e-8, experiment.optim.backbone_lr)}
+    return experiment.model_copy(
+        update={
+            "train": experiment.train.model_copy(update=length),
+            "optim": experiment.optim.model_copy(update=slow),
+        }
+    )
