@@ -79,6 +79,8 @@ def build_bare(case: Case, num_labels: int) -> nn.Module:
             elif "running_mean" in name:
                 tensor.normal_(std=0.1)
     few_proposals(bare)
+    # in training it would draw from its only size at random, and then sample other anchors than ours
+    bare.transform._skip_resize = True
     return bare.to(case.dtype)
 
 
@@ -178,7 +180,7 @@ def test_boxes_scores_and_labels_are_torchvisions(case: Case, bare: nn.Module, o
     with torch.no_grad():
         answers = bare.eval()(same.images)
         found = ours.eval().detect(same.pixels, same.batch.original_sizes)
-    compare(answers, found, case.first)
+    compare(answers, found, case.first, tolerance=1e-5 if case.dtype == torch.float64 else 1e-3)
 
 
 def test_folded_and_frozen_normalisation_answers_as_torchvisions() -> None:
