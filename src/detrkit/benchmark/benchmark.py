@@ -12,7 +12,7 @@ from detrkit.benchmark.accuracy import accuracy_of, judge_entrant
 from detrkit.benchmark.contestant import Conditions, Contestant, open_all
 from detrkit.benchmark.cost import cost_of
 from detrkit.benchmark.entrant import Entrant, Untrained, Weights
-from detrkit.benchmark.events import Listener, Weighing
+from detrkit.benchmark.events import Counting, Listener, Remembering
 from detrkit.benchmark.exported import Session, described_size, look_of_session
 from detrkit.benchmark.latency import Key, measure_speed
 from detrkit.benchmark.looking import Look, described, device_clock, look_of
@@ -71,19 +71,20 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
 
     reference, accuracies = _accuracies(contestants, same, listener)
-    costs = {one.entrant.name: _cost(one, same, listener) for one in contestants if one.opened is not None}
+    costs = _costs(contestants, same, listener)
+    memories = _memories(contestants, same, listener)
     speeds = _speeds(contestants, same, listener)
     training = _training(contestants, same, listener)  # last, since it changes running statistics
     rows = []
     for entrant, opened in contestants:
-        cost, memory = costs.get(entrant.name, (None, None))
+        memory = memories.get(entrant.name)
         row = Row(
             name=entrant.name,
             kind=kind_of(entrant.network),
             source=source_of(entrant),
             image_size=_image_size(opened, same),
             accuracy=accuracies.get(entrant.name),
-            cost=cost,
+            cost=costs.get(entrant.name),
             speed=_of(entrant.name, speeds),
             memory=memory,
             training=_of(entrant.name, training),
@@ -125,16 +126,27 @@ def _accuracies(
     return name, found
 
 
-def _cost(one: Contestant, same: Conditions, listener: Listener) -> tuple[Cost, Memory | None]:
-    """What a network is, and the memory that it takes if that can be known."""
-    network, opened, effort = one.entrant.network, one.opened, same.effort
-    assert network is not None  # what is opened is one
-    assert opened is not None
-    listener(Weighing(one.entrant.name))
-    cost = cost_of(network, opened, same.catalog, effort.sizes)
-    if not effort.memory or not isinstance(network, Weights | Untrained):
-        return cost, None
-    return cost, measure_memory(network, same)
+def _costs(contestants: Sequence[Contestant], same: Conditions, listener: Listener) -> dict[str, Cost]:
+    """What every network is."""
+    found = {}
+    for (name, network, _), opened in contestants:
+        if network is not None and opened is not None:
+            listener(Counting(name))
+            found[name] = cost_of(network, opened, same.catalog, same.effort.sizes)
+    return found
+
+
+def _memories(contestants: Sequence[Contestant], same: Conditions, listener: Listener) -> dict[str, Memory]:
+    """What all networks take that can be opened in another process."""
+    networks = {
+        name: network
+        for (name, network, _), _ in contestants
+        if same.effort.memory and isinstance(network, Weights | Untrained)
+    }
+    if not networks:
+        return {}
+    listener(Remembering())
+    return dict(zip(networks, measure_memory(list(networks.values()), same), strict=True))
 
 
 def _speeds(contestants: Sequence[Contestant], same: Conditions, listener: Listener) -> dict[Key, Speed]:

@@ -20,10 +20,14 @@ class Known(NamedTuple):
     kept: bool
 
 
-class Weighing(NamedTuple):
-    """What an entrant's network is and takes is being counted: multiply-adds and memory."""
+class Counting(NamedTuple):
+    """What an entrant's network is, is being counted."""
 
     name: str
+
+
+class Remembering(NamedTuple):
+    """The memory that networks take is being measured."""
 
 
 class Turn(NamedTuple):
@@ -34,7 +38,7 @@ class Turn(NamedTuple):
     turns: int
 
 
-Progress = Detecting | Known | Weighing | Turn
+Progress = Detecting | Known | Counting | Remembering | Turn
 
 Listener = Callable[[Progress], None]
 """Hears what a benchmark does, in order."""

@@ -1,13 +1,14 @@
 """The most memory that a detector takes, measured in processes that do nothing else.
 
-``measure_memory`` starts one process for an entrant, which imports what is needed and then forks another
-for each measurement, before any thread of torch's is there. So imports are paid for once, and no measurement
-finds memory that an earlier one has left.
+``measure_memory`` starts one process, which imports what is needed and then forks another for each
+measurement, before any thread of torch's is there. So imports are paid for once, and no measurement finds
+memory that an earlier one has left.
 """
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,7 +35,7 @@ _PASSES = 3
 class Measured(NamedTuple):
     """What is to be measured, as it goes to another process."""
 
-    network: dict[str, str]
+    networks: list[dict[str, str]]
     data: str
     split: str
     overrides: dict[str, Any]
@@ -44,15 +45,18 @@ class Measured(NamedTuple):
     training_batch: int
 
 
-def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
+Prepare = Callable[[Measured, Precision], Callable[[], object]]
+"""Makes ready what is then run a few times."""
+
+
+def measure_memory(networks: Sequence[Weights | Untrained], same: Conditions) -> list[Memory]:
     """Bytes of answering the first image of the split, in each precision, and of training in the first.
 
     On a CPU, it is by how much a process grew at most since it had imported everything, without the code of
     libraries that was read on the way; on CUDA, the most that tensors took.
     """
-    named = {"recipe": network.recipe} if isinstance(network, Untrained) else {"path": str(network.path)}
     asked = Measured(
-        network=named,
+        networks=[_plain(network) for network in networks],
         data=str(same.data),
         split=same.split,
         overrides=dict(same.overrides),
@@ -65,26 +69,38 @@ def measure_memory(network: Weights | Untrained, same: Conditions) -> Memory:
     done = subprocess.run(command, input=msgspec.json.encode(asked), capture_output=True, check=False)
     if done.returncode:
         last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-        return Memory({}, None, last)
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Memory)
+        return [Memory({}, None, last) for _ in networks]
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=list[Memory])
 
 
 def main() -> None:
-    """Measure what standard input asks for, and write a ``Memory`` to standard output."""
+    """Measure what standard input asks for, and write a list of ``Memory`` to standard output."""
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Measured)
-    found = {precision: _in_a_process(_answering, asked, precision) for precision in asked.precisions}
-    training = _in_a_process(_training, asked, asked.precisions[0]) if asked.training_batch else None
-    memory = Memory(
+    found = [_memory_of(_network(plain), asked) for plain in asked.networks]
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+
+
+def _memory_of(network: Weights | Untrained, asked: Measured) -> Memory:
+    training: int | str | None = None
+    found = {one: _in_a_process(partial(_answering, network), asked, one) for one in asked.precisions}
+    if asked.training_batch:
+        training = _in_a_process(partial(_training, network), asked, asked.precisions[0])
+    return Memory(
         inference={precision: one for precision, one in found.items() if isinstance(one, int)},
         training=training if isinstance(training, int) else None,
         failed="; ".join(dict.fromkeys(one for one in [*found.values(), training] if isinstance(one, str))),
     )
-    sys.stdout.write(msgspec.json.encode(memory).decode() + "\n")
 
 
-def _in_a_process(
-    prepare: Callable[["Measured", Precision], Callable[[], object]], asked: Measured, precision: Precision
-) -> int | str:
+def _plain(network: Weights | Untrained) -> dict[str, str]:
+    return {"recipe": network.recipe} if isinstance(network, Untrained) else {"path": str(network.path)}
+
+
+def _network(plain: dict[str, str]) -> Weights | Untrained:
+    return Untrained(plain["recipe"]) if "recipe" in plain else Weights(Path(plain["path"]))
+
+
+def _in_a_process(prepare: Prepare, asked: Measured, precision: Precision) -> int | str:
     """What ``_measure`` sends from a process of its own, or that it has died."""
     context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -98,12 +114,7 @@ def _in_a_process(
         return f"the process ended with {process.exitcode}, as it does where memory does not suffice"
 
 
-def _measure(
-    out: Connection,
-    prepare: Callable[[Measured, Precision], Callable[[], object]],
-    asked: Measured,
-    precision: Precision,
-) -> None:
+def _measure(out: Connection, prepare: Prepare, asked: Measured, precision: Precision) -> None:
     """Send by how many bytes this process grew at most, or why it could not."""
     try:
         out.send(_grown_by(prepare, asked, precision))
@@ -111,9 +122,7 @@ def _measure(
         out.send(str(error))
 
 
-def _grown_by(
-    prepare: Callable[[Measured, Precision], Callable[[], object]], asked: Measured, precision: Precision
-) -> int:
+def _grown_by(prepare: Prepare, asked: Measured, precision: Precision) -> int:
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
     # a first small product, since libraries allocate their own then
@@ -127,23 +136,21 @@ def _grown_by(
     return peak - before
 
 
-def _answering(asked: Measured, precision: Precision) -> Callable[[], object]:
-    (detector, _), catalog = _opened(asked)
+def _answering(network: Weights | Untrained, asked: Measured, precision: Precision) -> Callable[[], object]:
+    (detector, _), catalog = _opened(network, asked)
     look = look_of("", detector, precision, catalog, lambda: 0.0)
     batch = look.prepare([0])
     return lambda: look.answer(batch)
 
 
-def _training(asked: Measured, precision: Precision) -> Callable[[], object]:
-    opened, catalog = _opened(asked)
+def _training(network: Weights | Untrained, asked: Measured, precision: Precision) -> Callable[[], object]:
+    opened, catalog = _opened(network, asked)
     step = training_step(opened, catalog, asked.training_batch, torch.device(asked.device))
     return lambda: step(precision)
 
 
-def _opened(asked: Measured) -> tuple[Opened, Catalog]:
+def _opened(network: Weights | Untrained, asked: Measured) -> tuple[Opened, Catalog]:
     catalog = read_split(Path(asked.data), asked.split)
-    network = Weights(Path(asked.network["path"])) if "path" in asked.network else None
-    network = network or Untrained(asked.network["recipe"])
     return open_network(network, catalog.categories, torch.device(asked.device), asked.overrides), catalog
 
 

@@ -40,10 +40,9 @@ def notes_on(entrant: Entrant, memory: Memory | None) -> Iterator[str]:
     """What is special about how it was measured."""
     match entrant.network:
         case Untrained():
-            yield (
-                "random weights: no accuracy, which would mean nothing; where the work depends on what is "
-                "found, the costs are not those of a trained detector"
-            )
+            if entrant.detections is None:
+                yield "random weights, whose accuracy would mean nothing and is not measured"
+            yield "random weights: where work depends on what is found, costs are not those of trained ones"
         case Exported():
             yield "an ONNX file, of which the speed alone is measured: its outputs are not interpreted"
         case None:

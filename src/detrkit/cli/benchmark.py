@@ -65,7 +65,7 @@ def benchmark(
     from detrkit.benchmark.benchmark import benchmark as measure
     from detrkit.benchmark.entrant import read_entrants
     from detrkit.benchmark.results import Effort
-    from detrkit.cli.benchmark_lines import tables
+    from detrkit.cli.benchmark_lines import notes, tables
     from detrkit.report.benchmark import benchmark_document
     from detrkit.report.markdown import write_markdown
     from detrkit.report.page import to_html
@@ -101,7 +101,7 @@ def benchmark(
     console = Console(highlight=False)
     for table in tables(found):
         console.print(table)
-    for note in [*found.notes, *(f"{row.name}: {note}." for row in found.rows for note in row.notes)]:
+    for note in notes(found):
         console.print(note, markup=False)
     typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
@@ -131,7 +131,7 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 
 def _teller(status: "Status") -> "Listener":
     """Says in lines what is known, and on a terminal what is being done."""
-    from detrkit.benchmark.events import Detecting, Known, Turn, Weighing
+    from detrkit.benchmark.events import Counting, Detecting, Known, Remembering, Turn
 
     def tell(progress: "Progress") -> None:
         match progress:
@@ -140,8 +140,10 @@ def _teller(status: "Status") -> "Listener":
             case Known(name, ap, kept):
                 how = " (from detections that were there)" if kept else ""
                 status.console.print(f"{name}: AP {ap:.3f}{how}", markup=False)
-            case Weighing(name):
-                status.update(f"{name}: multiply-adds and memory")
+            case Counting(name):
+                status.update(f"{name}: multiply-adds")
+            case Remembering():
+                status.update("Memory")
             case Turn(what, number, turns):
                 status.update(f"{what}: turn {number} of {turns}")
 

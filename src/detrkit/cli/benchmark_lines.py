@@ -24,6 +24,15 @@ def tables(results: Results) -> Iterator[Table]:
             yield _speeds(timed, precision)
 
 
+def notes(results: Results) -> Iterator[str]:
+    """What limits the comparison, and what is special about entrants, each said once."""
+    yield from results.notes
+    said = dict.fromkeys(note for row in results.rows for note in row.notes)
+    for note in said:
+        names = ", ".join(row.name for row in results.rows if note in row.notes)
+        yield f"{names}: {note}."
+
+
 def _grid(title: str, headings: Sequence[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     table.add_column("", overflow="fold", min_width=10)

@@ -8,8 +8,8 @@ from detrkit.report.content import Drawing
 from detrkit.report.drawing import LINES, MUTED, SIZE, plain_ticks, sheet
 
 _MARKS = "os^Dv<>pPX*h"
-_DECADE = 10
-"""A logarithmic axis over less than that might have no labelled tick."""
+_WIDE = 4
+"""From this ratio of the slowest to the fastest on, the axis is logarithmic, with at least a tick or two."""
 
 
 class Point(NamedTuple):
@@ -43,6 +43,8 @@ def frontier(found: Sequence[Point]) -> list[Point]:
 
 def pareto_chart(precision: str, found: Sequence[Point]) -> Drawing:
     """A mark for each entrant with the interval of its AP, filled and joined on the frontier."""
+    from matplotlib.ticker import LogLocator
+
     name, best = f"pareto-{precision}", frontier(found)
     with sheet(name, (SIZE[0], SIZE[1] + 0.16 * len(found) / 2)) as drawn:
         axes = drawn.axes
@@ -65,10 +67,12 @@ def pareto_chart(precision: str, found: Sequence[Point]) -> Drawing:
                 markersize=6,
                 elinewidth=0.8,
                 label=point.name,
+                clip_on=False,
             )
         axes.set(xlabel=f"median latency in {precision}, ms", ylabel="AP")
-        if max(point.seconds for point in found) > _DECADE * min(point.seconds for point in found):
+        if max(point.seconds for point in found) > _WIDE * min(point.seconds for point in found):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             plain_ticks(axes.xaxis)
         axes.margins(x=0.1)
         axes.set_ylim(bottom=0)

@@ -23,7 +23,7 @@ from detrkit.benchmark.results import (
     Spread,
     Stages,
 )
-from detrkit.cli.benchmark_lines import tables
+from detrkit.cli.benchmark_lines import notes, tables
 from detrkit.report.benchmark import benchmark_document
 from detrkit.report.content import Drawings, Missing, Table
 from detrkit.report.markdown import write_markdown
@@ -187,6 +187,13 @@ def test_what_was_not_measured_is_said_to_be_missing(results: Results) -> None:
     ]
     assert missing == ["pareto", "accuracy", "difference", "classes"]
     to_html(document)
+
+
+def test_what_holds_for_several_is_said_once(results: Results) -> None:
+    assert list(notes(results)) == [
+        "The entrants do not see the same pixels.",
+        "yolo & <co>, other.onnx: a note with <i>signs</i>.",
+    ]
 
 
 def test_a_terminal_of_80_columns_shows_every_figure_whole(results: Results) -> None:
