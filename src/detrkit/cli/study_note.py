@@ -130,7 +130,6 @@ class Teller:
 
 def _lines(event: Any) -> list[str] | None:
     """What is said of an event; None of what the progress bar shows."""
-    from detrkit.benchmark.events import Detecting, Known, Turn, Weighing
     from detrkit.study.events import Diverged, Measuring
     from detrkit.study.note.events import Began, Judging, Planned
     from detrkit.tuning.outcome import told
@@ -152,9 +151,24 @@ def _lines(event: Any) -> list[str] | None:
             return [f"Trial {outcome.number} {outcome.fate}{ap}."]
         case Diverged(_, reason):
             return [f"Diverged: {reason}"]
-        case Weighing(name):
-            return [f"Weighing {name}."]
-        case Waiting() | Detecting() | Known() | Turn():
+        case Waiting():
+            return []
+        case _:
+            return _benchmark_lines(event)
+
+
+def _benchmark_lines(event: Any) -> list[str] | None:
+    """What is said of the benchmark; None of what is not of it."""
+    from detrkit.benchmark.events import Counting, Detecting, Known, Remembering, Turn
+
+    match event:
+        case Counting(name):
+            return [f"Counting what {name} is."]
+        case Remembering():
+            return ["Measuring memory."]
+        case Turn(what, 1, turns):
+            return [f"Timing {what} in {turns} turns."]
+        case Detecting() | Known() | Turn():
             return []
         case _:
             return None
