@@ -46,13 +46,13 @@ def document_of(found: Found, work: Work) -> Document:
     """The note as a report."""
     data, base = found.plan.data, found.plan.base
     figures = found.results["evaluation"].get(base)
-    ap = f" Its base has AP {figures['AP']:.3f}." if figures else ""
+    ap = f" The base has AP {figures['AP']:.3f}." if figures else ""
     summary = (
         f"{len(found.trained)} detectors on the same {data.train_images:,} images to train on and "
         f"{data.val_images:,} to validate on.{ap}"
     )
     return Document(
-        f"A study of {base} and others",
+        f"Detectors compared on {work.data.resolve().name}",
         summary,
         [
             data_chapter(found),

@@ -98,8 +98,8 @@ def _soonest(found: Found) -> Table:
             own = best_point(curve)
             reached = [first_with(curve, level / 100 * best.AP) for level in LEVELS]
             epochs = [None if point is None else point.epoch for point in reached]
-            rows.append([f"{title}: {name}", None if own is None else own.AP, *epochs])
-    columns = [Column("Run"), Column("Best AP", "fraction")]
+            rows.append([name, title, None if own is None else own.AP, *epochs])
+    columns = [Column("Run"), Column("Compared among"), Column("Best AP", "fraction")]
     columns += [Column(f"{level} %", "number") for level in LEVELS]
     return Table("Epochs until a validation found a part of the best AP of its group.", columns, rows)
 
