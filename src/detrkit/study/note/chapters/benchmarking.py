@@ -7,7 +7,7 @@ from detrkit.report.pareto import pareto_chart, points
 from detrkit.study.note.chapters.found import Found
 
 _MEANING = (
-    "All but counts are measured, on this machine, in turns; another run of this study will measure something "
+    "All but counts are measured, on this machine, in turns; another run of this study measures something "
     "else. Those that differ in their weights alone cost the same, so one of them stands for all."
 )
 
