@@ -10,6 +10,8 @@ import pytest
 from jaxtyping import install_import_hook
 from PIL import Image
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores test at once: one thread for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 install_import_hook("detrkit", "beartype.beartype")
 os.environ.setdefault("DETRKIT_CACHE", "off")  # no test touches the user's cache
 

@@ -92,6 +92,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "shuffled_labels": {"train.max_steps": 700},
     "normalisation": {"train.max_steps": 700},
     "too_short": {"train.max_steps": 700},
+    "axes_swapped": LONG,
     "few_images": {"train.validate_every": 50},
 }
 

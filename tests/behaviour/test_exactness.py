@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,9 +24,26 @@ def train(data: Path, out: Path, settings: dict[str, object], resume: bool = Fal
     return list(detrkit.fit(detrkit.recipe("detr_r50", settings), data, out, resume=resume))
 
 
-def losses(out: Path) -> list[float]:
+@pytest.fixture(autouse=True)
+def tell_matches_of_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of such short runs, none would be told."""
+    monkeypatch.setattr("detrkit.training.validate.MATCHED_SHARE", 1)
+
+
+def log(out: Path, event: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["event"] == "step"]
+    return [line for line in lines if line["event"] == event]
+
+
+def losses(out: Path) -> list[float]:
+    return [line["loss"] for line in log(out, "step")]
+
+
+def matched(out: Path) -> list[list[list[int]]]:
+    """The queries that the objects of every image were matched with, at every validation."""
+    found = [line["matched"] for line in log(out, "validation")]
+    assert all([len(image) for image in one] == COUNTS for one in found)
+    return found
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -165,6 +183,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     train(data, tmp_path / "parts", settings, resume=True)
 
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert matched(tmp_path / "parts") == matched(tmp_path / "whole")
     expected = load_file(tmp_path / "whole" / "last" / "tensors-00000009.safetensors")
     found = load_file(tmp_path / "parts" / "last" / "tensors-00000009.safetensors")
     assert found.keys() == expected.keys()
@@ -172,6 +191,21 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
+
+
+def test_telling_the_matches_changes_no_bit(
+    tmp_path: Path, data: Path, small_detr: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = small_detr | EXACT
+    train(data, tmp_path / "told", settings)
+    assert len(matched(tmp_path / "told")) == 2
+    monkeypatch.setattr("detrkit.training.validate.MATCHED_SHARE", 1_000)
+    train(data, tmp_path / "untold", settings)
+
+    assert [line["matched"] for line in log(tmp_path / "untold", "validation")] == [[], []]
+    assert losses(tmp_path / "untold") == losses(tmp_path / "told")
+    expected = weights(tmp_path / "told")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "untold").items())
 
 
 def test_a_killed_run_replays_from_its_last_save(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from detrkit.monitoring.instability import instabilities
 from detrkit.report.chart import Axis, Line, line_chart
 from detrkit.report.content import Block, Column, Drawing, Drawings, Heading, Missing, Section, Table, Value
 from detrkit.report.record import Record
@@ -35,7 +36,7 @@ def validation_section(records: Sequence[Record]) -> Section:
     ]
     validated = [record for record in records if record.validations]
     if validated:
-        blocks.append(Drawings(_charts(validated)))
+        blocks.append(Drawings([*_charts(validated), *_matching(validated)]))
     measured = [record for record in records if record.metrics]
     if measured:
         blocks += [Heading("COCO's 12 figures"), twelve_figures(measured)]
@@ -95,6 +96,39 @@ def _of_one(record: Record, key: str, title: str, names: tuple[str, ...]) -> Dra
 def _of_runs(name: str, records: Sequence[Record]) -> Drawing:
     lines = [_line(record, record.name, name) for record in records]
     return line_chart(f"validation-{name}", name, lines, _EPOCHS, _SHARE, caption=FIGURES[name], markers=True)
+
+
+def _matching(records: Sequence[Record]) -> list[Drawing]:
+    """The instability of the matching, of the runs whose logs tell it."""
+    changes = [(record, instabilities(record.validations)) for record in records]
+    told = [(record, found) for record, found in changes if any(found)]
+    if not told:
+        return []
+    lines = [
+        Line(
+            record.name if len(records) > 1 else "changed queries of an image",
+            _epochs(record),
+            np.array([np.nan if one is None else one.per_image for one in found]),
+        )
+        for record, found in told
+    ]
+    most = max(one.most / one.images for _, found in told for one in found if one)
+    caption = (
+        "How many queries of a training image answer for another object than at the validation before "
+        "(DN-DETR, section 3.2): the mean over a few images, which are always the same. "
+        f"It would be {most:.3g} if all of them changed."
+    )
+    return [
+        line_chart(
+            "validation-matching",
+            "Instability of the matching",
+            lines,
+            _EPOCHS,
+            _SHARE,
+            caption=caption,
+            markers=True,
+        )
+    ]
 
 
 def _line(record: Record, label: str, name: str) -> Line:

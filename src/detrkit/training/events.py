@@ -68,6 +68,8 @@ class Validated(NamedTuple):
 
     Where a moving average is what was evaluated, ``raw`` has the figures of the weights themselves, unless
     `train.validate_raw` is off; ``seconds`` has the time of both, and ``raw_seconds`` what these took of it.
+    ``matched`` has, for each of a few training images, which are always the same, the query that the weights
+    match with each object (-1 where there is none); it is empty where a detector matches nothing.
     """
 
     step: int
@@ -77,6 +79,7 @@ class Validated(NamedTuple):
     seconds: float
     raw: Metrics | None = None
     raw_seconds: float = 0.0
+    matched: Sequence[Sequence[int]] = ()
 
 
 class Interrupted(NamedTuple):

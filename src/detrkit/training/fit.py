@@ -201,4 +201,5 @@ def _validate(run: Run) -> Validated:
         seconds=time.perf_counter() - start,
         raw=found.raw,
         raw_seconds=found.raw_seconds,
+        matched=found.matched,
     )

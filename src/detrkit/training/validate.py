@@ -8,32 +8,43 @@ from typing import NamedTuple
 from accelerate.utils import gather_object
 
 from detrkit.detectors.detector import Detector
+from detrkit.detectors.detr import DetrDetector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
+from detrkit.inference.matched import matched_queries
 from detrkit.training.prepare import Run
 from detrkit.weights import store
+
+MATCHED_IMAGES = 32
+"""Training images whose matching is told, at most: some 200 objects of COCO, 100 of shapes."""
+MATCHED_SHARE = 50
+"""One in so many of the images seen between validations. Without gradients each takes a third of the time, so
+this takes about a hundredth of the run, with all that comes before the first image."""
 
 
 class Validation(NamedTuple):
     """COCO's figures of what the run would keep on the whole validation split, and what it detected.
 
     ``raw`` are those of the weights themselves, which took ``raw_seconds``, where an average is judged.
+    ``matched`` are the queries that answer for the objects of a few training images.
     """
 
     metrics: Metrics
     results: list[Result]
     raw: Metrics | None
     raw_seconds: float
+    matched: list[list[int]]
 
 
 def validate(run: Run) -> Validation:
     """Evaluate what is judged, and the weights that it is the average of if settings say so."""
     metrics, results = _evaluate(run, run.judged)
+    matched = _matched(run)
     if run.average is None or not run.experiment.train.validate_raw:
-        return Validation(metrics, results, None, 0.0)
+        return Validation(metrics, results, None, 0.0, matched)
     start = time.perf_counter()
     raw, _ = _evaluate(run, run.detector)
-    return Validation(metrics, results, raw, time.perf_counter() - start)
+    return Validation(metrics, results, raw, time.perf_counter() - start, matched)
 
 
 def write_validation(folder: Path, validation: Validation) -> None:
@@ -63,3 +74,26 @@ def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
     ]
     results = gather_object(mine)
     return evaluate_results(run.validation, results), results
+
+
+def _matched(run: Run) -> list[list[int]]:
+    """The matching of the same images at every validation, if they are a DETR's and there is time.
+
+    It is that of the weights, not of their average, since these are what is trained by it.
+    """
+    seen = min(
+        run.experiment.train.validate_every * len(run.train), run.length.steps * run.length.images_per_step
+    )
+    images = min(MATCHED_IMAGES, int(seen / MATCHED_SHARE), len(run.train))
+    if not isinstance(run.detector, DetrDetector) or not images:
+        return []
+    mine = matched_queries(
+        run.detector,
+        run.train.catalog,
+        every=-(-len(run.train) // images),
+        batch_size=run.experiment.data.batch_size,
+        precision=run.experiment.train.precision,
+        rank=run.accelerator.process_index,
+        world=run.accelerator.num_processes,
+    )
+    return [queries for _, queries in sorted(gather_object(mine))]

@@ -32,8 +32,7 @@ def average_lags(facts: Facts) -> Ailment | None:
         beyond(behind, LAGS, 2 * LAGS),
         "The moving average lags behind the weights",
         f"at step {last.step:,} its AP is {last.ap:.3f} and theirs is {last.raw_ap:.3f}; with train.ema "
-        f"{decay:g} it "
-        f"remembers about {1 / max(1 - decay, 1e-9):,.0f} steps of a run of {steps:,}",
+        f"{decay:g} it remembers about {1 / max(1 - decay, 1e-9):,.0f} steps of a run of {steps:,}",
         f"Try --set train.ema={max(0.0, 1 - 50 / max(steps, 51)):.3g}",
     )
 
@@ -56,12 +55,11 @@ def evaluation_differs(facts: Facts) -> Ailment | None:
         beyond(evaluated / trained, COSTS_MORE, 1.5 * COSTS_MORE),
         "The same images look different in evaluation",
         f"training images cost {evaluated:.2f} as evaluation sees them, and {trained:.2f} when they were "
-        "trained on; "
-        f"the network is given pixels of mean {probe.pixels[0][0]:.2f} and deviation "
+        f"trained on; the network is given pixels of mean {probe.pixels[0][0]:.2f} and deviation "
         f"{probe.pixels[0][1]:.2f}",
         "Look for what is done to pixels or to layers in one of the two alone: normalisation, order of "
-        "colours, "
-        "image size, BatchNorm (model.backbone.norm=batch needs steps enough to know its statistics)",
+        "colours, image size, BatchNorm (model.backbone.norm=batch needs steps enough to know its "
+        "statistics)",
     )
 
 

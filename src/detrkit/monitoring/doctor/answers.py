@@ -35,7 +35,6 @@ def answers_of(catalog: Catalog, results: Sequence[Result]) -> Answers:
     classes = len(catalog.categories)
     confusion = np.zeros((classes, classes), np.int64)
     fits: dict[str, list[float]] = {name: [] for name in MISTAKES}
-    scores: list[float] = []
     named: list[int] = []
     objects = 0
     scale = _scale(catalog, found, chosen)
@@ -45,7 +44,6 @@ def answers_of(catalog: Catalog, results: Sequence[Result]) -> Answers:
         boxes, labels = catalog.boxes[rows][counted], catalog.labels[rows][counted]
         best = found[index][: len(boxes)]
         objects += len(boxes)
-        scores += best[:, 4].tolist()
         named += best[:, 5].astype(np.int64).tolist()
         for name, mistake in MISTAKES.items():
             mistaken = mistake(boxes, catalog.size(index)) if name != _SCALED else boxes * scale
@@ -54,8 +52,6 @@ def answers_of(catalog: Catalog, results: Sequence[Result]) -> Answers:
     return Answers(
         images=len(chosen),
         objects=objects,
-        detections=len(results),
-        median_score=float(np.median(scores)) if scores else 0.0,
         fits={name: float(np.mean(values)) if values else 0.0 for name, values in fits.items()},
         confusion=confusion.tolist(),
         shares=(np.bincount(named, minlength=classes) / max(len(named), 1)).tolist(),

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from detrkit.monitoring.doctor import agreement, cost, ending, learning, queries, rates, teaching
+from detrkit.monitoring.doctor import (
+    agreement,
+    cost,
+    ending,
+    learning,
+    matching,
+    queries,
+    rates,
+    teaching,
+)
 from detrkit.monitoring.doctor.ailment import Ailment, most_likely_first
 from detrkit.monitoring.doctor.facts import Facts
 
@@ -26,7 +35,7 @@ AILMENTS: tuple[Callable[[Facts], Ailment | None], ...] = (
     agreement.average_lags,
     agreement.evaluation_differs,
     agreement.splits_differ,
-    cost.data_faulty,
+    teaching.data_faulty,
     learning.never_fell,
     learning.plateaued,
     learning.overfits,
@@ -35,7 +44,9 @@ AILMENTS: tuple[Callable[[Facts], Ailment | None], ...] = (
     queries.boxes_still,
     queries.queries_dead,
     queries.layers_alike,
+    matching.matching_unstable,
     cost.waits_for_data,
+    cost.schedule_too_short,
     cost.too_short,
 )
 """Every ailment that is known. Where confidence is equal, earlier ones are named first."""

@@ -21,8 +21,7 @@ def not_finite(facts: Facts) -> Ailment | None:
         1.0,
         "A number that is not finite ended the run",
         f"{course.error.rstrip('.')}; before that the loss was falling or steady, so that a learning rate "
-        "that "
-        "is too high is less likely than a broken image or box",
+        "that is too high is less likely than a broken image or box",
         "Look at the images that are named; detrkit data check DIR --pixels opens all of them, and --resume "
         "goes on from the last save",
     )

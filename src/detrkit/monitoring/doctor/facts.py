@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from detrkit.monitoring.instability import Instability
+
 Terms = dict[str, list[float]]
 """Losses by name, each with a value for every decoder layer; the last is the network's answer."""
 
@@ -29,22 +31,30 @@ class Stretch(msgspec.Struct, frozen=True):
 
 
 class Checkup(msgspec.Struct, frozen=True):
-    """A validation: the AP and AP50 of what is kept, and the AP of the weights that it is the average of."""
+    """A validation: the AP and AP50 of what is kept, and the AP of the weights that it is the average of.
+
+    ``instability`` is how the matching of a few training images changed since the validation before.
+    """
 
     step: int
     ap: float
     ap50: float
     raw_ap: float | None = None
+    instability: Instability | None = None
 
 
 class Course(msgspec.Struct, frozen=True):
-    """How training went. ``steps`` is the length that was planned, ``error`` what ended it before."""
+    """How training went. ``steps`` is the length that was planned, ``error`` what ended it before.
+
+    A step sees so many ``images``, of all processes; 0 where the log does not say.
+    """
 
     steps: int
     first_loss: float
     stretches: list[Stretch]
     checkups: list[Checkup]
     error: str = ""
+    images: int = 0
 
     @property
     def progress(self) -> float:
@@ -87,8 +97,6 @@ class Answers(msgspec.Struct, frozen=True):
 
     images: int
     objects: int
-    detections: int
-    median_score: float
     fits: dict[str, float]
     confusion: list[list[int]]
     shares: list[float]
@@ -125,6 +133,8 @@ class Facts(msgspec.Struct, frozen=True):
     answers: Answers | None = None
     probe: Probe | None = None
     missing: list[str] = []
+    trained_before: bool = False
+    """Whether the run starts from the weights of another."""
 
     def number(self, name: str, otherwise: float = 0.0) -> float:
         """A setting that is a number."""

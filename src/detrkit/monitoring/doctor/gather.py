@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import msgspec
+
 from detrkit.catalog import Catalog
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.detectors.detr import DetrDetector
@@ -36,8 +38,8 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
     """
     if not (folder / "log.jsonl").is_file() or not (folder / "experiment.toml").is_file():
         raise DetrkitError(
-            f"{folder} holds no run, for log.jsonl or experiment.toml is not there: name the folder given to "
-            "train --out."
+            f"{folder} holds no run, for log.jsonl or experiment.toml is not there: name the folder given "
+            "to train --out."
         )
     lines = read_log(folder / "log.jsonl")
     experiment = recipe(str(folder / "experiment.toml"))
@@ -50,6 +52,7 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
         state=_state(lines, header),
         course=course_of(lines, header.get("steps")),
         missing=missing,
+        trained_before=started_elsewhere(folder),
     )
     if catalogs is None:
         return facts
@@ -77,18 +80,19 @@ def with_data(
     # a detector without queries answers for any number of objects
     queries = int(facts.number("model.decoder.queries", 2.0**31))
     splits = splits_of(train, validation, queries, open_files=open_files)
-    return Facts(
-        facts.settings, facts.parameters, facts.state, facts.course, splits, answers, probe, facts.missing
-    )
+    return msgspec.structs.replace(facts, splits=splits, answers=answers, probe=probe)
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
     """Every setting under its dotted name, as plain values."""
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value, _ in describe(experiment)
-        if not name.startswith("published.")
+        name: list(value) if isinstance(value, tuple) else value for name, value, _ in describe(experiment)
     }
+
+
+def started_elsewhere(folder: Path) -> bool:
+    """Whether the run in ``folder`` started from the weights of another."""
+    return (folder / "init.json").is_file()
 
 
 def _header(path: Path) -> dict[str, Any]:

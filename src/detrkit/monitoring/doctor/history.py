@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detrkit.monitoring.doctor.facts import Checkup, Course, Stretch
+from detrkit.monitoring.instability import Instability, instabilities
 
 STRETCHES = 40
 """Into how many pieces a log is cut: enough for a change point, few enough that each is a steady median."""
@@ -24,12 +25,14 @@ def course_of(lines: Sequence[Line], steps: int | None = None) -> Course:
     broken = next((line["step"] for line in taken if not np.isfinite(line["loss"])), None)
     error = failed[-1] if failed else "" if broken is None else f"the loss of step {broken} is not finite"
     known = [line for line in taken if np.isfinite(line["loss"])]
+    validations = [line for line in lines if line["event"] == "validation"]
     return Course(
         steps=steps or (taken[-1]["step"] if taken else 0),
         first_loss=_median(known[:_FIRST], lambda line: line["loss"]),
         stretches=[_stretch(piece) for piece in _pieces(known)],
-        checkups=[_checkup(line) for line in lines if line["event"] == "validation"],
+        checkups=list(map(_checkup, validations, instabilities(validations))),
         error=error,
+        images=taken[-1].get("images", 0) if taken else 0,
     )
 
 
@@ -63,9 +66,9 @@ def _terms(lines: Sequence[Line]) -> dict[str, list[float]]:
     }
 
 
-def _checkup(line: Line) -> Checkup:
+def _checkup(line: Line, changed: Instability | None) -> Checkup:
     raw = (line.get("raw") or {}).get("AP")
-    return Checkup(line["step"], line["metrics"]["AP"], line["metrics"]["AP50"], raw)
+    return Checkup(line["step"], line["metrics"]["AP"], line["metrics"]["AP50"], raw, changed)
 
 
 def _median(values: Sequence[Any], of: Callable[[Any], float]) -> float:

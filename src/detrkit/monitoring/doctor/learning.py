@@ -13,6 +13,14 @@ POOR = 0.2
 """An AP that is called poor: half of DETR's on COCO, and a quarter of what shapes give in minutes."""
 NEVER = 0.1
 """A loss that fell by less than a tenth: finding the class shares alone brings more."""
+EARLY, SURE, STANDS = 0.4, 0.95, 0.05
+"""Part of the run before which a change of course is early (DETR drops its rate at 0.67), how sure it must
+be, and a fall of the loss after it that is no more than the noise of a stretch's median."""
+COPIES = 0.5
+"""Distinct files among the training images: with half of them, each is there twice."""
+GAP = 2.0
+"""The loss on validation images over that on training images, without augmentation on either; recorded
+healthy runs have 1.1."""
 DESTROYED = 0.01
 """Ten times the healthy update: pretrained weights that move by a hundredth in each step are soon lost."""
 
@@ -124,8 +132,8 @@ def plateaued(facts: Facts) -> Ailment | None:
     course = facts.course
     if plateau is None or course.progress < 0.5 or course.best_ap >= POOR or fall(facts) < NEVER:
         return None
-    early = plateau.step < 0.4 * course.steps
-    if not early or plateau.confidence < 0.95 or plateau.fell_after > 0.05:
+    early = plateau.step < EARLY * course.steps
+    if not early or plateau.confidence < SURE or plateau.fell_after > STANDS:
         return None
     return Ailment(
         "plateaued-early",
@@ -147,12 +155,12 @@ def _residual(columns: np.ndarray, values: np.ndarray) -> float:
 def images_repeat(facts: Facts) -> Ailment | None:
     """The training images are mostly copies of each other."""
     splits = facts.splits
-    if splits is None or splits.distinct is None or splits.distinct > 0.5:
+    if splits is None or splits.distinct is None or splits.distinct > COPIES:
         return None
     return Ailment(
         "training-images-repeat",
         "cause",
-        beyond(-splits.distinct, -0.5, -0.2),
+        beyond(-splits.distinct, -COPIES, -0.2),
         "The training images are mostly copies",
         f"of the files that were looked at, {splits.distinct:.0%} are distinct, so that "
         f"{splits.images[0]:,} images "
@@ -163,13 +171,9 @@ def images_repeat(facts: Facts) -> Ailment | None:
 
 
 def overfits(facts: Facts) -> Ailment | None:
-    """What is seen in training is answered far better than what is not.
-
-    A loss on validation images of twice that on training images, without augmentation on either, is beyond
-    recorded healthy runs, where both are about equal.
-    """
+    """What is seen in training is answered far better than what is not."""
     gap = loss_gap(facts)
-    if gap is None or gap < 2 or fall(facts) < 0.5:
+    if gap is None or gap < GAP or fall(facts) < 0.5:
         return None
     probe, splits = facts.probe, facts.splits
     assert probe is not None  # there is a gap
@@ -177,7 +181,7 @@ def overfits(facts: Facts) -> Ailment | None:
     return Ailment(
         "overfits",
         "symptom",
-        beyond(gap, 2.0, 4.0),
+        beyond(gap, GAP, 2 * GAP),
         "The training images are learned by heart",
         f"the loss is {gap:.1f} times as high on {probe.images[1]} validation images as on {probe.images[0]} "
         f"training images, both as evaluation sees them{images}",

@@ -14,7 +14,7 @@ from detrkit.evaluation.coco import read_results
 from detrkit.monitoring.doctor.answers import answers_of
 from detrkit.monitoring.doctor.diagnose import diagnose
 from detrkit.monitoring.doctor.facts import Facts
-from detrkit.monitoring.doctor.gather import settings_of, with_data
+from detrkit.monitoring.doctor.gather import settings_of, started_elsewhere, with_data
 from detrkit.monitoring.doctor.history import course_of
 from detrkit.monitoring.jsonl import as_line, read_log
 from detrkit.training.events import Event, Started, Stepped, Validated
@@ -98,6 +98,7 @@ class LiveDoctor:
             parameters=(started.trainable_parameters, started.parameters),
             state="running",
             course=course_of(self._lines, started.length.steps),
+            trained_before=started_elsewhere(self._folder),
         )
         try:
             train, validation = self._read(started)

@@ -27,16 +27,14 @@ def rate_too_high(facts: Facts) -> Ailment | None:
     ratio = largest_ratio(facts)
     if ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.8:
         return None
-    rate = facts.number("optim.lr")
     return Ailment(
         "learning-rate-too-high",
         "cause",
         beyond(np.log(ratio), np.log(TOO_FAR), np.log(4 * TOO_FAR)),
         "The learning rate is too high",
         f"an update moves the weights by {ratio:.1%} of their size, where about 0.1 to 1 % is healthy, and "
-        "the "
-        f"loss fell by {fall(facts):.0%} only",
-        f"Try --set optim.lr={rate * 5e-3 / ratio:.1e}, or look for a rate with train --find-lr",
+        f"the loss fell by {fall(facts):.0%} only",
+        f"Try {_rates_times(5e-3 / ratio, facts)}, or look for a rate with train --find-lr",
     )
 
 
@@ -47,17 +45,21 @@ def rate_too_low(facts: Facts) -> Ailment | None:
         return None
     if _dropped_soon(facts) is not None or facts.course.progress < SETTLED:
         return None
-    rate = facts.number("optim.lr")
     return Ailment(
         "learning-rate-too-low",
         "cause",
         beyond(-np.log(ratio), -np.log(TOO_LITTLE), -np.log(TOO_LITTLE / 5)),
         "The learning rate is too low",
         f"an update moves the weights by {ratio:.1e} of their size, where about 1e-3 is healthy, and the "
-        "loss "
-        f"fell by {fall(facts):.0%}",
-        f"Try --set optim.lr={rate * 2e-3 / ratio:.1e}, or look for a rate with train --find-lr",
+        f"loss fell by {fall(facts):.0%}",
+        f"Try {_rates_times(2e-3 / ratio, facts)}, or look for a rate with train --find-lr",
     )
+
+
+def _rates_times(factor: float, facts: Facts) -> str:
+    """The settings of both learning rates, multiplied by the same."""
+    names = ("optim.lr", "optim.backbone_lr")
+    return " ".join(f"--set {name}={facts.number(name) * factor:.1e}" for name in names)
 
 
 def dropped_too_soon(facts: Facts) -> Ailment | None:
@@ -75,8 +77,8 @@ def dropped_too_soon(facts: Facts) -> Ailment | None:
         beyond(-drop, -SOON, -SOON / 2),
         "The learning rate drops too soon",
         f"it fell to {_rate(after):.1e} after {drop:.0%} of the run, when the loss had come from "
-        f"{first:.3g} to "
-        f"{before.loss:.3g}; in all the steps since then it fell by {max(lost, 0):.0%} of that only",
+        f"{first:.3g} to {before.loss:.3g}; in all the steps since then it fell by {max(lost, 0):.0%} of "
+        "that only",
         "Try --set schedule.drop_at=0.8",
     )
 

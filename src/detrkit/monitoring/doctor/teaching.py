@@ -1,4 +1,4 @@
-"""What was taught wrongly: boxes in another format, classes under another number, or classes at random."""
+"""What was taught wrongly: boxes in another format, classes of another number or at random, faulty data."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -14,6 +14,12 @@ FITS = 0.35
 """A mean IoU below this is no fit of anything: runs that learned nothing have 0.33 at most."""
 LEARNED = 0.45
 """A mean IoU from which boxes are learned; those of one size at likely places have 0.2 to 0.3."""
+EXPLAINED, EXPLAINS = 0.6, 0.3
+"""Share of the objects found whose class is right once classes are exchanged, and how much more that is than
+as they are. Healthy runs gain nothing by any exchange; one that learned nothing came to 0.58, of 24."""
+GUESSED, OTHERS = 0.75, 0.3
+"""The class error as a part of that of always naming the most frequent class, and the least that this must
+be: where one class is nearly all there is, an error near chance says nothing. Healthy runs have none."""
 FEW = 20
 """Of fewer objects, shares are too uncertain to say anything."""
 
@@ -34,8 +40,7 @@ def boxes_mistaken(facts: Facts) -> Ailment | None:
         beyond(best - right, FITS_BETTER, 2 * FITS_BETTER),
         f"The training boxes look {_as_read(name)}",
         f"detections have a mean IoU of {best:.2f} with the validation split's boxes once these are "
-        f"{_made(name)}, "
-        f"and {right:.2f} with them as they are",
+        f"{_made(name)}, and {right:.2f} with them as they are",
         "Compare the boxes of both splits in detrkit data preview DIR, and correct the training annotations; "
         "detrkit data check DIR --fix DST mends what it recognises",
     )
@@ -57,7 +62,7 @@ def labels_mistaken(facts: Facts) -> Ailment | None:
     total = found.sum()
     rows, columns = linear_sum_assignment(-found)
     right, mapped = np.trace(found) / total, found[rows, columns].sum() / total
-    if mapped < 0.6 or mapped < right + 0.3:
+    if mapped < EXPLAINED or mapped < right + EXPLAINS:
         return None
     seen = found.sum(axis=1) > 0
     moves = (columns - rows)[seen & (columns != rows)]
@@ -68,11 +73,11 @@ def labels_mistaken(facts: Facts) -> Ailment | None:
     return Ailment(
         "labels-mistaken",
         "cause",
-        beyond(mapped - right, 0.3, 0.5),
+        beyond(mapped - right, EXPLAINS, 0.5),
         "Classes of the two splits mean different things" + (f", shifted {shift}" if shift else ""),
         f"of {total:,} objects whose place is found, {right:.0%} are given their class, and {mapped:.0%} if "
-        "classes "
-        f"are exchanged: label {', '.join(pairs[:4])}{' ..' if len(pairs) > 4 else ''} (labels count from 0)",
+        f"classes are exchanged: label {', '.join(pairs[:4])}{' ..' if len(pairs) > 4 else ''} (labels "
+        "count from 0)",
         "Compare the categories of both annotation files, above all whether one counts from 0 and one from 1",
     )
 
@@ -86,19 +91,34 @@ def labels_at_random(facts: Facts) -> Ailment | None:
     if last is None or answers.fits[AS_THEY_ARE] < LEARNED or len(splits.shares[0]) < 2:
         return None
     wrong, chance = last[-1] / 100, 1 - max(splits.shares[0])
-    # where one class is nearly all there is, an error near chance says nothing
-    if chance < 0.3 or wrong < 0.75 * chance:
+    if chance < OTHERS or wrong < GUESSED * chance:
         return None
     return Ailment(
         "labels-at-random",
         "cause",
-        beyond(wrong / chance, 0.75, 0.95),
+        beyond(wrong / chance, GUESSED, 0.95),
         "Classes are not learned, though boxes are",
         f"{wrong:.0%} of the matched queries have a wrong class, where always naming the most frequent one "
-        "would have "
-        f"{chance:.0%}, while the boxes that are found have a mean IoU of {answers.fits[AS_THEY_ARE]:.2f} "
-        "with the objects",
+        f"would have {chance:.0%}, while the boxes that are found have a mean IoU of "
+        f"{answers.fits[AS_THEY_ARE]:.2f} with the objects",
         "Look whether labels belong to their images: detrkit data preview DIR",
+    )
+
+
+def data_faulty(facts: Facts) -> Ailment | None:
+    """What the check of the annotations finds."""
+    findings = facts.splits.findings if facts.splits else {}
+    # which has an ailment of its own, that counts how many objects it is about
+    named = {name: text for name, text in findings.items() if name != "too-many-objects"}
+    if not named:
+        return None
+    return Ailment(
+        "data-faulty",
+        "cause",
+        0.5,
+        "The check of the annotations finds faults",
+        "; ".join(text.rstrip(".") for text in list(named.values())[:3]),
+        "See all with detrkit data check DIR, which mends a copy with --fix DST",
     )
 
 

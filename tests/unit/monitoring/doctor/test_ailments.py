@@ -3,9 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from detrkit.monitoring.doctor import agreement, cost, ending, learning, queries, rates, teaching
+from detrkit.monitoring.doctor import (
+    agreement,
+    cost,
+    ending,
+    learning,
+    matching,
+    queries,
+    rates,
+    teaching,
+)
 from detrkit.monitoring.doctor.ailment import Ailment, beyond, most_likely_first
 from detrkit.monitoring.doctor.answers import AS_THEY_ARE
 from detrkit.monitoring.doctor.diagnose import diagnose
@@ -20,6 +30,7 @@ from detrkit.monitoring.doctor.facts import (
     from_json,
     to_json,
 )
+from detrkit.monitoring.instability import Instability
 
 TERMS = {"classification": [0.4, 0.2], "l1": [0.2, 0.1], "giou": [0.6, 0.3], "class_error": [20.0, 10.0]}
 
@@ -98,6 +109,7 @@ def facts(
     splits: dict[str, Any] | None = None,
     probe: dict[str, Any] | None = None,
     fit: float = 0.8,
+    trained_before: bool = False,
 ) -> Facts:
     """A healthy run, but for what is given."""
     return Facts(
@@ -106,8 +118,9 @@ def facts(
         state="finished",
         course=course_ or course(),
         splits=Splits(**_fields(SPLITS) | (splits or {})),
-        answers=Answers(100, 300, 1000, 0.5, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
+        answers=Answers(100, 300, {AS_THEY_ARE: fit}, [[300]], [0.5, 0.3, 0.2]),
         probe=Probe(**_fields(PROBE) | (probe or {})),
+        trained_before=trained_before,
     )
 
 
@@ -121,6 +134,32 @@ def test_a_healthy_run_has_no_ailment() -> None:
 
 STILL = [10.0] * 40
 SLOW = [10 * 0.995**number for number in range(40)]
+
+
+def matched(*shares: float, aps: tuple[float, ...] = (0.3, 0.38, 0.4, 0.41, 0.42)) -> Course:
+    """A course whose validations after the first found these shares of 2 x 100 matches changed."""
+    changes = [None, *(Instability(40, round(200 * share), 200) for share in shares)]
+    told = [
+        Checkup(80 * number, ap, ap, None, changed)
+        for number, (ap, changed) in enumerate(zip(aps, changes, strict=True), start=1)
+    ]
+    return Course(400, 10.0, stretches(FALLING), told)
+
+
+def seeing(images: int, *, aps: tuple[float, ...] = (0.1, 0.2, 0.3, 0.33, 0.37)) -> Course:
+    """A course of 400 steps that see so many images, with APs whose last third brought some 15 %."""
+    given = course(aps=aps)
+    return Course(given.steps, given.first_loss, given.stretches, given.checkups, images=images // 400)
+
+
+PUBLISHED = {
+    "published.epochs": 1000,
+    "published.ap": 42.0,
+    "published.source": "a table",
+    "model.backbone.name": "resnet50",
+}
+"""Of which a quarter are 29,571,750 images."""
+
 EARLY = [10 * 0.8 ** min(number, 8) for number in range(40)]
 
 CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
@@ -223,11 +262,21 @@ CASES: dict[str, tuple[Callable[[Facts], Ailment | None], Facts, Facts]] = {
         facts(splits={"shares": ([0.5, 0.3, 0.2], [0.4, 0.3, 0.3])}),
     ),
     "data-faulty": (
-        cost.data_faulty,
+        teaching.data_faulty,
         facts(splits={"findings": {"box-repeats": "train: 12 annotations repeat."}}),
         facts(splits={"findings": {"too-many-objects": "train: 12 images."}}),
     ),
     "waits-for-data": (cost.waits_for_data, facts(course(waiting=0.35)), facts(course(waiting=0.25))),
+    "matching-unstable": (
+        matching.matching_unstable,
+        facts(matched(0.9, 0.8, 0.85, 0.9)),
+        facts(matched(0.9, 0.8, 0.45, 0.48)),
+    ),
+    "schedule-too-short": (
+        cost.schedule_too_short,
+        facts(seeing(28_000_000), settings=PUBLISHED),
+        facts(seeing(31_000_000), settings=PUBLISHED),
+    ),
     "run-too-short": (
         cost.too_short,
         facts(course(aps=(0.0, 0.1, 0.15, 0.2, 0.4))),
@@ -244,6 +293,23 @@ def test_an_ailment_is_named_beyond_its_threshold_and_not_before(name: str) -> N
     assert found.name == name
     assert 0.5 <= found.confidence <= 1
     assert ailment(healthy) is None
+
+
+def test_decoder_layers_are_judged_by_many_stretches_since_one_may_lie_anywhere() -> None:
+    def run(*gains: float) -> Facts:
+        given = course()
+        pieces = [
+            msgspec.structs.replace(one, terms=TERMS | {"giou": [0.5, 0.5 * (1 - gain)]})
+            for one, gain in zip(given.stretches, gains, strict=True)
+        ]
+        return facts(msgspec.structs.replace(given, stretches=pieces))
+
+    assert queries.layers_alike(run(*[0.0] * 20, *[0.03] * 19, 0.0)) is None
+    assert queries.layers_alike(run(*[0.03] * 20, *[0.0] * 19, 0.03)) is not None
+    worse = queries.layers_alike(run(*[-0.02] * 40))
+    assert worse is not None
+    assert "2.0% higher" in worse.evidence
+    assert worse.confidence == 1
 
 
 def test_an_average_that_lags_is_named_only_where_it_has_weights_to_lag_behind() -> None:
@@ -296,3 +362,71 @@ def test_facts_survive_json_with_four_digits() -> None:
 def test_without_data_and_model_the_log_alone_is_judged() -> None:
     bare = Facts(settings=SETTINGS, parameters=(1, 1), state="running", course=Course(0, 0.0, [], []))
     assert diagnose(bare) == []
+
+
+def test_matching_that_steadies_or_an_ap_that_rises_is_left_alone() -> None:
+    def found(*shares: float, **more: Any) -> Ailment | None:
+        return matching.matching_unstable(facts(matched(*shares, **more)))
+
+    assert found(0.6, 0.6, 0.6, 0.6) is not None
+    assert found(0.7, 0.7, 0.6, 0.6) is None  # a seventh less
+    assert found(0.49, 0.49, 0.49, 0.49) is None
+    assert found(0.6, 0.6, 0.6, 0.6, aps=(0.1, 0.2, 0.3, 0.4, 0.5)) is None
+    assert matching.matching_unstable(facts()) is None
+
+
+def test_what_is_said_of_matching_is_the_figure_of_the_paper() -> None:
+    found = matching.matching_unstable(facts(matched(0.9, 0.9, 0.9, 0.9)))
+    assert found is not None
+    assert "4.5 queries of a training image" in found.evidence  # 0.9 x 200 / 40
+    assert "90% of all" in found.evidence
+    assert "denoising" in found.remedy
+    with_denoising = matching.matching_unstable(
+        facts(matched(0.9, 0.9, 0.9, 0.9), settings={"model.decoder.denoising.groups": 5})
+    )
+    assert with_denoising is not None
+    assert "denoising" not in with_denoising.remedy
+
+
+def test_a_schedule_is_measured_by_the_images_that_the_published_one_saw() -> None:
+    published = PUBLISHED | {"published.epochs": 500}
+    twelve = 12 * 118_287
+    found = cost.schedule_too_short(
+        facts(seeing(twelve), settings=published, splits={"images": (118_287, 5000)})
+    )
+    assert found is not None
+    assert found.kind == "cost"
+    assert "12 epochs of 118,287" in found.evidence
+    assert "2.4% of" in found.evidence
+    assert "published AP of 42.0 on COCO" in found.evidence
+    assert "500 epochs of 118,287 images; a table" in found.evidence
+    # a quarter of 500 epochs, in steps that see a 400th of twelve epochs each
+    assert f"train.max_steps={125 * 118_287 // (twelve // 400)}" in found.remedy
+    assert "conditional_r50: 41.0 AP after 50 epochs" in found.remedy
+    assert "dab_dn_r50: 44.7 AP after 50 epochs" in found.remedy
+
+
+def test_a_small_dataset_is_measured_by_its_images_too_and_wants_trained_weights() -> None:
+    # 300 epochs of 1,000 images are 2.5 of COCO's
+    found = cost.schedule_too_short(facts(seeing(300_000), settings=PUBLISHED))
+    assert found is not None
+    assert "300 epochs of 1,000" in found.evidence
+    assert found.remedy.startswith("With so few images, start from the weights of a detector that COCO")
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        facts(seeing(300_000), settings=PUBLISHED, trained_before=True),
+        facts(seeing(300_000)),  # a recipe without a published figure
+        facts(seeing(300_000, aps=(0.1, 0.3, 0.36, 0.36, 0.37)), settings=PUBLISHED),  # it rises no more
+        facts(seeing(300_000, aps=(0.1, 0.2, 0.3, 0.37, 0.33)), settings=PUBLISHED),
+    ],
+)
+def test_no_schedule_is_too_short_that_rises_no_more_or_has_nothing_to_be_measured_by(healthy: Facts) -> None:
+    assert cost.schedule_too_short(healthy) is None
+
+
+def test_the_published_schedule_says_more_than_the_last_fifth_of_the_run() -> None:
+    rising = facts(seeing(300_000, aps=(0.0, 0.1, 0.15, 0.2, 0.4)), settings=PUBLISHED)
+    assert [one.name for one in diagnose(rising)] == ["schedule-too-short"]
