@@ -1,7 +1,7 @@
 """Carries a note out twice from one plan file: left alone, and killed (SIGKILL) in the middle of steps.
 
-Run as ``python note_killed.py PLAN DATA ALONE KILLED``. Everything is imported once, and each process that
-carries the note out, or a part of it, is a fork. Prints how each of them ended, as json.
+Run as ``python note_killed.py PLAN DATA ALONE KILLED MOMENT..``. Everything is imported once, and each process
+that carries the note out, or a part of it, is a fork. Prints how each of them ended, as json.
 """
 
 import json
@@ -22,25 +22,17 @@ from detrkit.training.events import Started, Stepped
 Killer = Callable[[Any], None]
 
 
-def at_step(folder: str, step: int) -> Killer:
-    """Kills this process after a step of the run in that folder."""
+def killer_at(moment: str) -> Killer:
+    """Kills this process after a step of a run (``runs/r18@3``), or before one is judged (``r18``)."""
+    place, _, step = moment.partition("@")
     running = ""
 
     def hear(event: Any) -> None:
         nonlocal running
         if isinstance(event, Started):
             running = "/".join(event.out.parts[-2:])
-        if isinstance(event, Stepped) and running == folder and event.step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return hear
-
-
-def at_judging(name: str) -> Killer:
-    """Kills this process when a run is about to be evaluated."""
-
-    def hear(event: Any) -> None:
-        if event == Judging(name):
+        stepped = isinstance(event, Stepped) and running == place and event.step == int(step)
+        if stepped or event == Judging(place):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return hear
@@ -61,19 +53,13 @@ def carried_out(plan: Path, data: Path, out: Path, killer: Killer) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def main(plan: Path, data: Path, alone: Path, killed: Path) -> None:
-    kills = {
-        "training": at_step("runs/r18", 3),
-        "transfer": at_step("runs/r34_from_r18", 3),
-        "tuning": at_step("trials/0001", 1),
-        "evaluation": at_judging("r34"),
-    }
+def main(plan: Path, data: Path, alone: Path, killed: Path, moments: list[str]) -> None:
     ends = {"alone": carried_out(plan, data, alone, lambda _: None)}
-    for name, killer in kills.items():
-        ends[name] = carried_out(plan, data, killed, killer)
+    for moment in moments:
+        ends[moment] = carried_out(plan, data, killed, killer_at(moment))
     ends["end"] = carried_out(plan, data, killed, lambda _: None)
     sys.stdout.write(json.dumps(ends))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(*map(Path, sys.argv[1:5]), sys.argv[5:])

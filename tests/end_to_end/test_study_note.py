@@ -8,7 +8,6 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -18,11 +17,14 @@ from detrkit.cli.main import app
 from detrkit.data.shapes import ShapesSettings, write_shapes
 from detrkit.machine import describe_machine
 from detrkit.report.markdown import escaped
-from detrkit.study.note.family import members_of
-from detrkit.study.note.plan import Plan, Run, write_plan
+from detrkit.study.note import planning
+from detrkit.study.note.family import FAMILIES, members_of
+from detrkit.study.note.note import plan_note
+from detrkit.study.note.plan import Plan, Run, read_plan, write_plan
 from detrkit.study.note.planning import data_of
 from detrkit.study.note.request import read_request
 from detrkit.study.note.shares import Amount, Trials
+from detrkit.tuning.pace import Pace
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,18 @@ def runs() -> dict[str, Run]:
     return {name: Run(members[name].role, lengths[name], members[name].settings) for name in wanted}
 
 
+def all_runs() -> dict[str, Run]:
+    """All the runs of a note, of six steps each."""
+    members = members_of(FAMILIES["shapes"], ("resnet18", "resnet34"), {**TINY, "train.ema": 0.9})
+    return {name: Run(member.role, Amount(6, 3, None), member.settings) for name, member in members.items()}
+
+
+def write(path: Path, data: Path, trials: Trials, planned: dict[str, Run]) -> Path:
+    asked = read_request("note", data, RECIPES, train_images=8, backbones="resnet18,resnet34").asked()
+    write_plan(path, Plan(asked, "", data_of(data), describe_machine(), {}, trials, EFFORT, planned))
+    return path
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "shapes"
@@ -62,10 +76,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plan(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("plan") / "plan.json"
-    asked = read_request("note", data, RECIPES, train_images=8, backbones="resnet18,resnet34").asked()
-    write_plan(path, Plan(asked, "", data_of(data), describe_machine(), {}, Trials(2, 2), EFFORT, runs()))
-    return path
+    return write(tmp_path_factory.mktemp("plan") / "plan.json", data, Trials(2, 2), runs())
 
 
 class Twice(NamedTuple):
@@ -76,47 +87,63 @@ class Twice(NamedTuple):
     ends: dict[str, int]
 
 
-@pytest.fixture(scope="module")
-def twice(data: Path, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Twice:
-    folder = tmp_path_factory.mktemp("notes")
+def carried_out(plan: Path, data: Path, folder: Path, *moments: str) -> Twice:
     alone, killed = folder / "alone", folder / "killed"
     program = Path(__file__).with_name("note_killed.py")
-    command = [sys.executable, program, plan, data, alone, killed]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, program, plan, data, alone, killed, *moments]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return Twice(alone, killed, json.loads(ran.stdout))
+
+
+@pytest.fixture(scope="module")
+def twice(data: Path, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    moments = "runs/r18@3", "runs/r34_from_r18@3", "trials/0001@1", "r34"
+    return carried_out(plan, data, tmp_path_factory.mktemp("notes"), *moments)
 
 
 def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text())
 
 
-def test_a_note_killed_in_the_middle_of_steps_goes_on(twice: Twice) -> None:
+def require_kills(twice: Twice) -> None:
     ends = dict(twice.ends)
     assert ends.pop("alone") == ends.pop("end") == 0
     assert set(ends.values()) == {SIGKILL}
-    for run in ("r18", "r34_from_r18"):
-        assert json.loads((twice.killed / "runs" / run / "run.json").read_text())["resumed"]
-        assert not json.loads((twice.alone / "runs" / run / "run.json").read_text())["resumed"]
+    for moment in ends:
+        place, _, step = moment.partition("@")
+        if place.startswith("runs/") and int(step) > 2:  # its first save is over
+            assert json.loads((twice.killed / place / "run.json").read_text())["resumed"]
+            assert not json.loads((twice.alone / place / "run.json").read_text())["resumed"]
 
 
-def test_the_same_plan_gives_the_same_weights_and_detections_to_the_last_bit(twice: Twice) -> None:
-    alone = sorted(path.relative_to(twice.alone) for path in twice.alone.rglob("model.safetensors"))
-    assert {path.parts[1] for path in alone} >= set(runs()) - {"r18_tuned"}
-    for path in alone:
-        assert (twice.alone / path).read_bytes() == (twice.killed / path).read_bytes(), path
-    for path in twice.alone.glob("runs/*/evaluation/detections.json"):
+def require_same(twice: Twice) -> None:
+    files = [*twice.alone.rglob("model.safetensors"), *twice.alone.glob("runs/*/evaluation/detections.json")]
+    assert files
+    for path in files:
         assert path.read_bytes() == (twice.killed / path.relative_to(twice.alone)).read_bytes(), path
-
-
-def test_the_same_plan_gives_the_same_accuracy_and_sentences(twice: Twice) -> None:
     alone, killed = results(twice.alone), results(twice.killed)
     for part in ("accuracy", "differences", "conclusions", "trials"):
         assert alone[part] == killed[part]
-    assert [trial["number"] for trial in killed["trials"]["trials"]] == [0, 1]
-    assert {pair["question"] for pair in alone["differences"]} >= {"depth", "transfer", "decoders"}
-    told = {one["question"] for one in alone["conclusions"]}
-    assert told >= {"depth", "transfer", "tuning", "decoders"}
+
+
+def test_a_note_killed_in_the_middle_of_steps_goes_on(twice: Twice) -> None:
+    require_kills(twice)
+
+
+def test_the_same_plan_gives_the_same_weights_accuracy_and_sentences(twice: Twice) -> None:
+    require_same(twice)
+    found = results(twice.killed)
+    assert set(found["accuracy"]) >= set(runs()) - {"r18_tuned"}
+    assert [trial["number"] for trial in found["trials"]["trials"]] == [0, 1]
+    assert {pair["question"] for pair in found["differences"]} >= {
+        "depth",
+        "transfer",
+        "decoders",
+        "classics",
+    }
+    told = {one["question"] for one in found["conclusions"]}
+    assert told >= {"depth", "transfer", "tuning", "decoders", "classics"}
 
 
 def test_the_report_has_the_chapters_of_a_note_and_every_sentence(twice: Twice) -> None:
@@ -186,27 +213,33 @@ def test_a_folder_with_another_plan_or_something_else_is_refused(
     assert "holds a study with" in ran.stderr
 
 
+def test_a_budget_becomes_a_plan(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "measure_pace", lambda *_: Pace(start=1.0, step=0.5, validation=0.25))
+    heard: list[Any] = []
+    for budget, tuned in (("10m", True), ("30s", False)):
+        request = read_request(
+            "note", data, RECIPES, train_images=8, budget=budget, backbones="resnet18,resnet34", seed=3
+        )
+        made = plan_note(request, tmp_path / budget, heard.append)
+        assert made == read_plan(tmp_path / budget / "plan.json")
+        assert ("r18_tuned" in made.runs, made.trials.number > 0) == (tuned, tuned)
+        amounts = {run.amount for run in made.runs.values()}
+        (amount,) = amounts
+        assert amount.steps == int((amount.seconds or 0) / 0.5)
+        assert {run.settings.train.seed for run in made.runs.values()} == {3}
+        assert plan_note(request, tmp_path / budget, heard.append) == made
+    assert {event.recipe for event in heard} >= {"r18", "r34", "plain", "faster_rcnn", "retinanet", "fcos"}
+    assert "r34_from_r18" not in {event.recipe for event in heard}  # its pace is that of r34
+
+
 @pytest.mark.long
-def test_a_note_within_a_budget_is_whole_and_its_plan_repeats_it(tmp_path: Path) -> None:
-    data, first, second = tmp_path / "shapes", tmp_path / "first", tmp_path / "second"
-    write_shapes(data, ShapesSettings(train_images=64, val_images=24, image_size=64))
-    settings = [word for name, value in TINY.items() for word in ("--set", f"{name}={json.dumps(value)}")]
-    shared = ["--data", data, "--out"]
-    ran = command(*shared, first, "--budget", "3m", "--backbones", "resnet18,resnet34", *settings)
-    assert ran.exit_code == 0, ran.output
-    assert "Recipes: shapes, shapes_conditional, shapes_plain, since" in ran.stderr
-    plan = json.loads((first / "plan.json").read_text())
-    found = results(first)
-    seconds = {run["seconds"] for run in plan["runs"].values()}
-    assert len(seconds) == 1
-    assert set(found["accuracy"]) >= set(plan["runs"]) - {"r18_tuned"}
-    assert {name: run["steps"] for name, run in found["runs"].items()}.items() <= {
-        name: run["steps"] for name, run in plan["runs"].items()
-    }.items()
-    assert len(found["trials"]["trials"]) == plan["trials"]["number"]
-    cheaper = plan | {"benchmark": msgspec.to_builtins(EFFORT)}
-    (tmp_path / "again.json").write_text(json.dumps(cheaper))
-    ran = command(*shared, second, "--plan", tmp_path / "again.json")
-    assert ran.exit_code == 0, ran.output
-    for part in ("accuracy", "differences", "conclusions", "trials"):
-        assert results(second)[part] == found[part]
+def test_a_whole_note_killed_in_every_training_step_is_the_same(data: Path, tmp_path: Path) -> None:
+    plan = write(tmp_path / "plan.json", data, Trials(6, 9), all_runs())
+    folders = ("r18", "r34", "r34_from_r18", "conditional", "plain", "faster_rcnn", "fcos")
+    moments = [f"runs/{name}@{step}" for name in folders for step in (1, 5)]
+    moments += ["trials/0000@2", "trials/0003@1", "trials/0005@1", "r18", "fcos"]
+    order = [*moments[:6], *moments[14:17], *moments[6:14], *moments[17:]]
+    twice = carried_out(plan, data, tmp_path, *order)
+    require_kills(twice)
+    require_same(twice)
+    assert len(results(twice.killed)["trials"]["trials"]) == 6
