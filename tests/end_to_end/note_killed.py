@@ -1,7 +1,7 @@
 """Carries a note out twice from one plan file: left alone, and killed (SIGKILL) in the middle of steps.
 
-Run as ``python note_killed.py PLAN DATA ALONE KILLED MOMENT..``. Everything is imported once, and each process
-that carries the note out, or a part of it, is a fork. Prints how each of them ended, as json.
+Run as ``python note_killed.py PLAN DATA ALONE KILLED MOMENT..``. Everything is imported once, and each
+process that carries the note out, or a part of it, is a fork. Prints how each of them ended, as json.
 """
 
 import json
