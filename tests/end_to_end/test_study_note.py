@@ -38,6 +38,8 @@ TINY = {
     "model.transformer.feedforward": 64,
     "model.encoder.layers": 1,
     "model.decoder.layers": 2,
+    "model.backbone.levels": ["layer2"],
+    "train.ema": 0.0,
     "train.trackers": [],
     # FCOS halves maps of 64 pixels down to one, of which torch 2.14 gets gradients wrong in bf16 on a CPU
     "train.precision": "fp32",
