@@ -11,6 +11,8 @@ from torch import Tensor
 from detrkit.catalog import Category
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
+from detrkit.errors import NotFiniteError
+from detrkit.inference import detect as inference
 from detrkit.inference.frozen import frozen
 from detrkit.inference.load import load
 from detrkit.objective.criterion import count_totals
@@ -153,6 +155,16 @@ def test_a_loss_needs_no_training_mode_and_detections_no_evaluation_mode(
     with torch.no_grad():
         assert len(detector.detect(images, sizes)) == len(sizes)
     assert detector.training
+
+
+def test_damaged_weights_are_noticed_not_taken_for_empty_images(
+    experiment: Experiment, images: Images, sizes: Sizes
+) -> None:
+    detector = build(experiment)
+    with torch.no_grad():
+        next(detector.backbone.parameters()).fill_(torch.nan)
+    with pytest.raises(NotFiniteError, match="not finite"):
+        inference.detect(detector, images, sizes, "fp32")
 
 
 def test_a_file_gives_the_same_detector_back(

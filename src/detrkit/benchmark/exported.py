@@ -79,7 +79,7 @@ def described_size(session: Session, image_size: ImageSize) -> str:
 
 def _runtime(path: Path) -> Any:
     try:
-        import onnxruntime  # pyright: ignore[reportMissingImports] who has no such file needs it not
+        import onnxruntime  # who has no such file needs it not
     except ImportError:
         raise DetrkitError(
             f"{path} is an ONNX file, for which onnxruntime is missing: pip install onnxruntime."

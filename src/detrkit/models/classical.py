@@ -22,6 +22,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from detrkit.errors import NotFiniteError
 from detrkit.layers.folded import FoldedNorm, fold_norms
 from detrkit.models.as_given import AsGiven
 from detrkit.models.ssd import build_ssd300, build_ssdlite320, ssd_stages
@@ -162,12 +163,27 @@ def _compute_boxes_in_float32(network: nn.Module) -> None:
     for head in heads:
         assert isinstance(head, nn.Module)
         head.register_forward_hook(_answer_in_float32)
+        head.register_forward_hook(_refuse_what_is_not_finite)
     assert isinstance(anchors, nn.Module)
     anchors.register_forward_pre_hook(_place_in_float32)
 
 
 def _answer_in_float32(module: nn.Module, given: object, answer: object) -> object:
     return _to_float32(answer)
+
+
+def _refuse_what_is_not_finite(module: nn.Module, given: object, answer: Any) -> None:
+    """Where torchvision would leave out all detections, since their scores are not numbers."""
+    if torch.is_grad_enabled():
+        return  # the loss will show it
+    parts = answer.values() if isinstance(answer, Mapping) else answer
+    for part in parts:
+        for tensor in part if isinstance(part, list) else [part]:
+            if not torch.isfinite(tensor).all():
+                raise NotFiniteError(
+                    "the detector answers with numbers that are not finite: its weights are damaged, or the "
+                    "precision is too low; take an earlier checkpoint, or fp32."
+                )
 
 
 def _place_in_float32(
