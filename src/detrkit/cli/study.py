@@ -3,11 +3,12 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from detrkit.cli.options import Assignments, output_folder
+from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,27 +21,73 @@ if TYPE_CHECKING:
 
 
 def study(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Recipes' names or .toml files.")],
-    plan: Annotated[Literal["convergence"], typer.Option(help="convergence: which recipe learns soonest?")],
     data: Annotated[Path, typer.Option(help="The dataset's folder.")],
-    budget: Annotated[str, typer.Option(help="Training time of each recipe: 90s, 5m, 2h.")],
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE...]",
+            help="Recipes' names or .toml files. For a note, the base first; unless given, they follow from "
+            "the number of images.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        str,
+        typer.Option(
+            metavar="PLAN",
+            help="note: the whole note within the budget. convergence: which recipe learns soonest? "
+            "full: a note whose runs are as long as their recipes say. Or the plan.json of a note, to "
+            "repeat it.",
+        ),
+    ] = "note",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time of the whole note (unless set, 2h), or training time of each recipe for convergence: "
+            "90s, 5m, 2h."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="The study's folder. The same command goes on with what is in it.")
     ] = Path("runs/study"),
+    backbones: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SMALLER,LARGER", help="For a note. Unless set: resnet50,resnet101.", show_default=False
+        ),
+    ] = None,
     rate: Annotated[
         list[float] | None,
-        typer.Option(help="A learning rate to try; repeatable. Unless set: 1e-4, 3e-4 and 1e-3."),
+        typer.Option(
+            help="For convergence: a learning rate to try; repeatable. Unless set: 1e-4, 3e-4 and 1e-3."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Decides weights, order and augmentation of every run.")
     ] = 0,
     longer: Annotated[
         list[str] | None,
-        typer.Option(metavar="RECIPE=TIME", help="Train this recipe once more, for this long; repeatable."),
+        typer.Option(
+            metavar="RECIPE=TIME",
+            help="For convergence: train this recipe once more, for this long; repeatable.",
+        ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin a full note, whatever it costs.")] = False,
     assignments: Assignments = None,
 ) -> None:
-    """Compare recipes on one dataset, each with the best of the same learning rates and the same time."""
+    """Write a note on a dataset, from its check to conclusions, or compare how soon recipes learn."""
+    command = shlex.join(["detrkit", *sys.argv[1:]])
+    if plan != "convergence":
+        from detrkit.cli.study_note import study_note
+
+        _refuse("--plan convergence", {"--rate": rate, "--longer": longer})
+        study_note(data, recipes or [], plan, budget, out, backbones, seed, yes, assignments or [], command)
+        return
+    _refuse("a note", {"--backbones": backbones, "--yes": yes})
+    if not recipes or budget is None:
+        lacking = "--budget" if recipes else "RECIPE..."
+        raise DetrkitError(f"{lacking} is missing: --plan convergence wants recipes and --budget.")
+
     from rich.console import Console
 
     from detrkit.study.convergence import study_convergence
@@ -54,11 +101,18 @@ def study(
         seed=seed,
         longer=longer or (),
         assignments=assignments or (),
-        command=shlex.join(["detrkit", *sys.argv[1:]]),
+        command=command,
     )
     results = study_convergence(request, output_folder(out), _teller())
     Console().print(_table(results))
     typer.echo(f"Wrote {out / 'convergence.md'}, its figure, and {out / 'results.json'}.")
+
+
+def _refuse(kind: str, options: dict[str, object]) -> None:
+    """DetrkitError for an option that another kind of study has."""
+    for name, value in options.items():
+        if value:
+            raise DetrkitError(f"{name} is for {kind}: leave it out.")
 
 
 def _teller() -> "Callable[[Event | Measuring | Planned | Diverged], None]":

@@ -27,5 +27,8 @@ class Diverged(NamedTuple):
     reason: str
 
 
+RunListener = Callable[[Event | Diverged], None]
+"""Hears every event of a run, in order."""
+
 Listener = Callable[[Event | Measuring | Planned | Diverged], None]
 """Hears every event of a study, in order."""

@@ -1,18 +1,14 @@
 """One run of a study: its settings, and training it to its end from wherever it is."""
 
-import shutil
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from detrkit.errors import NotFiniteError
-from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
-from detrkit.study.events import Diverged, Listener
-from detrkit.study.outcome import Outcome, is_over, note_divergence, read_outcome
+from detrkit.study.events import Listener
+from detrkit.study.outcome import Outcome, is_over, read_outcome
 from detrkit.study.plan import Plan
 from detrkit.study.same_machine import require_same_pace
-from detrkit.training.events import Interrupted
+from detrkit.study.training import train_to_its_end
 
 _VALIDATIONS = 12
 """Of a full run; one of the sweep has the one at its end."""
@@ -54,9 +50,7 @@ def carry_out(trial: Trial, plan: Plan, out: Path, listener: Listener) -> Outcom
     folder = out / "runs" / trial.recipe / trial.name
     if not is_over(folder):
         require_same_pace(plan.machine)
-        _train(settings_of(trial, plan), plan.request.data, folder, listener)
-        # what only a run that goes on needs, and most of what it holds
-        shutil.rmtree(folder / "last", ignore_errors=True)
+        train_to_its_end(settings_of(trial, plan), plan.request.data, folder, listener)
     return read_outcome(folder, trial.rate, plan.images.images_per_step)
 
 
@@ -84,18 +78,3 @@ def rate_name(rate: float) -> str:
     """A learning rate as people write it: 1e-4, 2.5e-3."""
     digits, _, exponent = f"{rate:.12e}".partition("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def _train(experiment: Experiment, data: Path, folder: Path, listener: Listener) -> None:
-    resume = (folder / "last" / "state.json").exists()
-    if not resume:
-        # what is there is of a run that was killed before its first save
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        with closing(fit(experiment, data, folder, resume, listeners=[listener])) as events:
-            for event in events:
-                if isinstance(event, Interrupted):
-                    raise KeyboardInterrupt
-    except NotFiniteError as error:
-        note_divergence(folder, str(error))
-        listener(Diverged(folder, str(error)))

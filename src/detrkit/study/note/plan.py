@@ -1,0 +1,161 @@
+"""``plan.json`` of a note: every run with its settings and its steps.
+
+The file says all that decides the weights and the accuracy of a note, so that it repeats them elsewhere, on
+the same data. Whoever deletes a run from it has a note without that run.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from detrkit.benchmark.results import Effort
+from detrkit.errors import DetrkitError
+from detrkit.settings.experiment import Experiment, parse
+from detrkit.study.agreement import differences, shown
+from detrkit.study.note.family import Role
+from detrkit.study.note.shares import Amount, Trials
+
+_VERSION = 1
+
+
+class Run(NamedTuple):
+    """A training of the note: what it is, how long, and all of its settings."""
+
+    role: Role
+    amount: Amount
+    settings: Experiment
+
+
+class Data(NamedTuple):
+    """What the splits of a dataset hold, by which another dataset in its place is noticed."""
+
+    train_split: str
+    val_split: str
+    train_images: int
+    val_images: int
+    categories: list[str]
+
+
+class Plan(NamedTuple):
+    """What was asked, on what, and the runs that follow. ``paces`` are those of the machine that planned.
+
+    ``effort`` is how much the benchmark measures.
+    """
+
+    asked: dict[str, Any]
+    command: str
+    data: Data
+    machine: dict[str, str]
+    paces: dict[str, dict[str, float]]
+    trials: Trials
+    effort: Effort
+    runs: dict[str, Run]
+
+    def of(self, *roles: Role) -> dict[str, Run]:
+        """The runs with these roles by name, in order."""
+        return {name: run for name, run in self.runs.items() if run.role in roles}
+
+    def name_of(self, role: Role) -> str | None:
+        """The name of the only run with this role; None where there is none."""
+        return next(iter(self.of(role)), None)
+
+    @property
+    def base(self) -> str:
+        """The run that all others are compared with."""
+        return cast("str", self.name_of("smaller"))
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write the plan in one rename, what people look for first."""
+    tree = {
+        "version": _VERSION,
+        **plan.asked,
+        "command": plan.command,
+        "data": plan.data._asdict(),
+        "machine": plan.machine,
+        "paces": plan.paces,
+        "trials": plan.trials._asdict(),
+        "benchmark": msgspec.to_builtins(plan.effort),
+        "runs": {name: {"role": run.role, **run.amount._asdict()} for name, run in plan.runs.items()},
+        "settings": {name: run.settings.model_dump(mode="json") for name, run in plan.runs.items()},
+    }
+    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file; DetrkitError, naming the file, where it is none."""
+    try:
+        tree = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DetrkitError(
+            f"{path} cannot be read as a plan ({error}): name another, or another --out."
+        ) from None
+    if (
+        not isinstance(tree, dict)
+        or tree.get("version") != _VERSION
+        or tree.get("plan") not in ("note", "full")
+    ):
+        raise DetrkitError(
+            f"{path} is not the plan of a note of version {_VERSION}: name another, or another --out."
+        )
+    try:
+        plan = Plan(
+            asked={name: tree[name] for name in _ASKED},
+            command=tree["command"],
+            data=Data(**tree["data"]),
+            machine=tree["machine"],
+            paces=tree["paces"],
+            trials=Trials(**tree["trials"]),
+            effort=msgspec.convert(tree["benchmark"], Effort),
+            runs={
+                name: _run(run, tree["settings"][name], f"{path}, {name}")
+                for name, run in tree["runs"].items()
+            },
+        )
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+        raise DetrkitError(
+            f"{path} lacks what a plan has ({type(error).__name__} {error}): restore it."
+        ) from None
+    if plan.name_of("smaller") is None:
+        raise DetrkitError(f"{path} has no run of the role 'smaller', which all others are compared with.")
+    return plan
+
+
+def require_asked(plan: Plan, asked: Mapping[str, Any], folder: Path) -> None:
+    """DetrkitError, naming what differs, where the plan in ``folder`` was made for something else."""
+    for name, before, now in differences(plan.asked, asked):
+        raise DetrkitError(
+            f"{folder} holds a study with {name} = {shown(before)}, not {shown(now)}: go on with what it "
+            "has, or choose another --out."
+        )
+
+
+def require_same_runs(plan: Plan, given: Plan, folder: Path) -> None:
+    """DetrkitError where ``folder`` holds a study of another plan than the one that is given."""
+    if plan._replace(machine=given.machine, paces=given.paces, command=given.command) != given:
+        raise DetrkitError(
+            f"{folder} holds a study of another plan: go on with its own, or choose another --out."
+        )
+
+
+def require_same_data(plan: Plan, data: Data, source: str) -> None:
+    """DetrkitError where the dataset is another than the one that was planned for."""
+    for name, before, now in zip(Data._fields, plan.data, data, strict=True):
+        if before != now:
+            raise DetrkitError(
+                f"the plan is for data with {name} = {before}, but {source} has {now}: name the same dataset "
+                "with --data, or make another plan."
+            )
+
+
+_ASKED = ("plan", "recipes", "backbones", "budget", "seed", "set")
+
+
+def _run(tree: Mapping[str, Any], settings: Mapping[str, Any], source: str) -> Run:
+    amount = Amount(tree["steps"], tree["validations"], tree["seconds"])
+    return Run(tree["role"], amount, parse(dict(settings), source))
