@@ -92,7 +92,6 @@ SETTINGS: dict[str, dict[str, object]] = {
     "shuffled_labels": {"train.max_steps": 700},
     "normalisation": {"train.max_steps": 700},
     "too_short": {"train.max_steps": 700},
-    "axes_swapped": LONG,
     "few_images": {"train.validate_every": 50},
 }
 
@@ -114,12 +113,6 @@ def state_corners(tree: Tree, folder: Path) -> None:
     for annotation in tree["annotations"]:
         x, y, width, height = annotation["bbox"]
         annotation["bbox"] = [x, y, x + width, y + height]
-
-
-def swap_axes(tree: Tree, folder: Path) -> None:
-    for annotation in tree["annotations"]:
-        x, y, width, height = annotation["bbox"]
-        annotation["bbox"] = [y, x, height, width]
 
 
 def keep_16_images(tree: Tree, folder: Path) -> None:
@@ -146,7 +139,6 @@ DAMAGES: dict[str, Callable[[Tree, Path], None]] = {
     "label_shift": shift_labels,
     "shuffled_labels": shuffle_labels,
     "xyxy_as_xywh": state_corners,
-    "axes_swapped": swap_axes,
     "few_images": keep_16_images,
     "copies": copy_8_images,
 }

@@ -41,6 +41,22 @@ _WIDTH = 256
 """Channels of every level of the pyramid."""
 
 
+class CoarserLevels(LastLevelP6P7):
+    """torchvision's two coarsest levels, trained in float32.
+
+    In bfloat16 on a CPU, torch 2.14 takes the gradient of a convolution's weights from memory that was never
+    written, where its stride is 2 and its map has a single place, as that of an image of 64 pixels has here.
+    """
+
+    def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """The levels with two more, and their names."""
+        if not torch.is_grad_enabled():
+            return super().forward(p, c, names)
+        with torch.autocast(p[-1].device.type, enabled=False):
+            coarser, names = super().forward([_to_float32(p[-1])], [_to_float32(c[-1])], names)
+        return [*p, *coarser[1:]], names
+
+
 def build_classical(settings: ClassicalSettings, num_classes: int) -> nn.Module:
     """The network that the settings describe, with its published random initial weights, backbone included.
 
@@ -53,7 +69,7 @@ def build_classical(settings: ClassicalSettings, num_classes: int) -> nn.Module:
         case RetinaNetSettings():
             network = _retinanet(settings, num_classes)
         case FcosSettings():
-            network = FCOS(_pyramid(settings.backbone, LastLevelP6P7(_WIDTH, _WIDTH), (2, 3, 4)), num_classes)
+            network = FCOS(_pyramid(settings.backbone, CoarserLevels(_WIDTH, _WIDTH), (2, 3, 4)), num_classes)
         case Ssd300Settings():
             network = build_ssd300(settings.backbone, num_classes)
         case SsdLite320Settings():
@@ -98,7 +114,7 @@ def _retinanet(settings: RetinaNetSettings, num_classes: int) -> RetinaNet:
     anchors = AnchorGenerator(tuple(octaves), ((0.5, 1.0, 2.0),) * len(octaves))
     resnet = _resnet(settings.backbone)
     coarsest = _WIDTH if settings.version == 1 else resnet.inplanes
-    backbone = _with_pyramid(resnet, LastLevelP6P7(coarsest, _WIDTH), (2, 3, 4))
+    backbone = _with_pyramid(resnet, CoarserLevels(coarsest, _WIDTH), (2, 3, 4))
     head = None
     if settings.version == 2:
         number = anchors.num_anchors_per_location()[0]

@@ -15,6 +15,7 @@ from detrkit.catalog import Category
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector, num_parameters
 from detrkit.errors import DetrkitError
+from detrkit.models.classical import CoarserLevels
 from detrkit.models.pretrained import load_pretrained
 from detrkit.settings.experiment import parse, recipe
 from detrkit.settings.recipes import recipe_names, recipe_summary
@@ -149,3 +150,21 @@ def test_group_normalisation_is_everywhere_in_the_second_version() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in detector.modules())
     pyramid = detector.get_submodule("network.backbone.fpn")
     assert any(isinstance(module, nn.GroupNorm) for module in pyramid.modules())
+
+
+def test_the_coarsest_levels_learn_in_bfloat16_where_they_have_one_place() -> None:
+    """Against float32; torch itself gives gradients from memory that was never written there."""
+    levels = CoarserLevels(8, 8)
+    maps = torch.randn(1, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = []
+    for enabled in (False, True):
+        levels.zero_grad()
+        used = [torch.full((n,), torch.nan) for n in (64, 576, 4608) for _ in range(50)]
+        del used
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            answers, names = levels([maps], [maps], ["0"])
+        assert names == ["0", "p6", "p7"]
+        sum(answer.float().square().sum() for answer in answers).backward()
+        found.append([parameter.grad.clone() for parameter in levels.parameters()])
+    for exact, rounded in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, exact)
