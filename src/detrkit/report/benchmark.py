@@ -72,7 +72,7 @@ def pareto_section(results: Results) -> Section:
         return Section("pareto", title, [Missing("No entrant has both an accuracy and a speed.")])
     text = (
         "Filled marks are on the frontier, which the line joins: nobody else is at least as fast and at "
-        "least as accurate. AP is of fp32 in every chart."
+        "least as accurate. AP is of fp32, or of the detections that were given, in every chart."
     )
     return Section("pareto", title, [Text(text), Drawings(drawn)])
 
