@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 import detrkit
 from detrkit.errors import DetrkitError
@@ -46,7 +47,11 @@ def test_tensorboard_reads_every_number_under_its_step(events: Any, tell: Callab
     }
 
 
-def test_a_resumed_runs_curve_has_every_step_once(events: Any, tell: Callable, tmp_path: Path) -> None:
+def test_a_resumed_runs_curve_has_every_step_once(
+    events: Any, tell: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # files of one second are read in the order of a count's digits, in which 10 comes before 9
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     steps = [events.stepped(step) for step in (1, 2, 3, 4)]
     tell(Trackers(tmp_path, ["tensorboard"]), events.started(), *steps, events.interrupted(4))
     again = [events.stepped(step, loss=0.5) for step in (3, 4, 5)]
