@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detrkit.layers.folded import FoldedNorm, fold_norms
 from detrkit.models.contracts import FeatureMap
-from detrkit.settings.model import BackboneSettings
+from detrkit.settings.model import BackboneSettings, ResNetSettings
 from detrkit.structures import Images
 
 
@@ -31,7 +31,7 @@ class Backbone(nn.Module):
         build = getattr(torchvision.models, settings.name)
         resnet = build(
             weights=None,
-            norm_layer=_norm_layer(settings),
+            norm_layer=norm_layer(settings),
             replace_stride_with_dilation=[False, False, settings.dilation],
         )
         fold_norms(resnet)
@@ -64,7 +64,8 @@ class Backbone(nn.Module):
         return self
 
 
-def _norm_layer(settings: BackboneSettings) -> Callable[..., nn.Module]:
+def norm_layer(settings: ResNetSettings) -> Callable[..., nn.Module]:
+    """What makes a ResNet's normalisation of so many channels."""
     match settings.norm:
         case "frozen":
             return FoldedNorm

@@ -23,8 +23,9 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from detrkit.errors import NotFiniteError
-from detrkit.layers.folded import FoldedNorm, fold_norms
+from detrkit.layers.folded import fold_norms
 from detrkit.models.as_given import AsGiven
+from detrkit.models.backbone import norm_layer
 from detrkit.models.ssd import build_ssd300, build_ssdlite320, ssd_stages
 from detrkit.settings.classical import (
     ClassicalSettings,
@@ -96,7 +97,7 @@ def stages(network: nn.Module) -> list[nn.ModuleList]:
 
 
 def _two_stages(settings: FasterRcnnSettings | MaskRcnnSettings, num_classes: int) -> FasterRCNN:
-    norm = _norm_layer(settings.backbone) if settings.version == 2 else None
+    norm = norm_layer(settings.backbone) if settings.version == 2 else None
     backbone = _pyramid(settings.backbone, LastLevelMaxPool(), (1, 2, 3, 4), norm)
     anchors = AnchorGenerator(
         tuple((side,) for side in settings.anchors), ((0.5, 1.0, 2.0),) * len(settings.anchors)
@@ -144,21 +145,9 @@ def _with_pyramid(
 
 
 def _resnet(settings: ResNetSettings) -> torchvision.models.ResNet:
-    resnet = getattr(torchvision.models, settings.name)(weights=None, norm_layer=_norm_layer(settings))
+    resnet = getattr(torchvision.models, settings.name)(weights=None, norm_layer=norm_layer(settings))
     fold_norms(resnet)
     return resnet
-
-
-def _norm_layer(settings: ResNetSettings) -> Callable[..., nn.Module]:
-    match settings.norm:
-        case "frozen":
-            return FoldedNorm
-        case "group":
-            return partial(nn.GroupNorm, 32)
-        case "batch":
-            return nn.BatchNorm2d
-        case _:
-            assert_never(settings.norm)
 
 
 def _answer_as_told(network: nn.Module, settings: ClassicalSettings) -> None:

@@ -11,8 +11,6 @@ from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Started, Stepped, Validated
 from detrkit.tuning.plan import Pace
 
-_WARM_UP, _TIMED = 3, 12
-
 Train = Callable[[Experiment, Path], Generator[Event]]
 """Trains with these settings into a folder."""
 
@@ -30,34 +28,36 @@ def try_out(experiment: Experiment, train: Train) -> Started:
     return started
 
 
-def measure(experiment: Experiment, train: Train) -> Pace:
-    """What a trial takes: the median of some steps, one validation, and the time until the first step.
+def measure(experiment: Experiment, train: Train, steps: int = 15) -> Pace:
+    """What a run takes: the median of some ``steps``, one validation, and the time until the first step.
+
+    The first quarter of the steps warms up. Nothing of them is kept.
 
     Raises:
         KeyboardInterrupt: when asked to stop.
     """
     length: dict[str, object] = {
         "budget": None,
-        "max_steps": _WARM_UP + _TIMED,
+        "max_steps": steps,
         "validate_every": 1e9,
         "patience": None,
     }
     short = _changed(experiment, length)
     with TemporaryDirectory() as folder:
-        begun, first, steps, validation = time.perf_counter(), 0.0, [], 0.0
+        begun, first, seconds, validation = time.perf_counter(), 0.0, [], 0.0
         with closing(train(short, Path(folder))) as events:
             for event in events:
                 match event:
                     case Stepped():
                         first = first or time.perf_counter() - begun
-                        steps.append(event.seconds)
+                        seconds.append(event.seconds)
                     case Validated():
                         validation = event.seconds
                     case Interrupted():
                         raise KeyboardInterrupt
                     case _:
                         pass
-    step = median(steps[_WARM_UP:])
+    step = median(seconds[steps // 4 :])
     return Pace(max(first - step, 0.0), step, validation)
 
 

@@ -1,10 +1,7 @@
 """What a run of a note takes on this machine: its start, a step, and a validation."""
 
-import time
-from contextlib import closing
+from collections.abc import Generator
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -12,11 +9,12 @@ from detrkit.catalog import Catalog
 from detrkit.data.subset import take_images
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
-from detrkit.training.events import Interrupted, Stepped, Validated
+from detrkit.training.events import Event
 from detrkit.training.prepare import read_catalog
-from detrkit.tuning.pace import Pace
+from detrkit.tuning.pace import Pace, measure
 
-_WARM_UP, _TIMED = 2, 6
+_STEPS = 8
+"""How many are timed, the first quarter of which warms up."""
 
 _VALIDATED = 64
 """A validation of so many images is timed, and one of all is taken to last in proportion."""
@@ -38,40 +36,14 @@ def measure_pace(experiment: Experiment, data: Path, val_split: str) -> Pace:
         factor = len(catalog) / _VALIDATED
         return take_images(catalog, np.arange(_VALIDATED))
 
-    begun, first, steps, validation = time.perf_counter(), 0.0, list[float](), 0.0
-    with (
-        TemporaryDirectory() as folder,
-        closing(fit(_short(experiment), data, folder, read_data=read)) as events,
-    ):
-        for event in events:
-            match event:
-                case Stepped():
-                    first = first or time.perf_counter() - begun
-                    steps.append(event.seconds)
-                case Validated():
-                    validation = event.seconds
-                case Interrupted():
-                    raise KeyboardInterrupt
-                case _:
-                    pass
-    step = median(steps[_WARM_UP:])
-    return Pace(max(first - step, 0.0), step, factor * validation)
+    def train(settings: Experiment, folder: Path) -> Generator[Event]:
+        return fit(settings, data, folder, read_data=read)
+
+    pace = measure(_at_rest(experiment), train, _STEPS)
+    return pace._replace(validation=factor * pace.validation)
 
 
-def _short(experiment: Experiment) -> Experiment:
-    """The settings for a few steps and a validation; without trackers, which would miss the folder."""
-    length = {
-        "budget": None,
-        "max_steps": _WARM_UP + _TIMED,
-        "validate_every": 1e9,
-        "patience": None,
-        "trackers": (),
-    }
-    # a rate at which nothing can diverge, since so short a run has no time to warm up
+def _at_rest(experiment: Experiment) -> Experiment:
+    """At a rate at which nothing can diverge, since so short a run has no time to warm up."""
     slow = {"lr": 1e-8, "backbone_lr": min(1e-8, experiment.optim.backbone_lr)}
-    return experiment.model_copy(
-        update={
-            "train": experiment.train.model_copy(update=length),
-            "optim": experiment.optim.model_copy(update=slow),
-        }
-    )
+    return experiment.model_copy(update={"optim": experiment.optim.model_copy(update=slow)})
