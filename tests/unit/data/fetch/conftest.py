@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 import zipfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -38,8 +37,8 @@ class Answer:
     """How far a range starts from where it was asked for."""
     spoil: bool = False
     """Whether one byte of the body is wrong."""
-    hold: float = 0.0
-    """Seconds between the first half of the body and the second."""
+    hold: threading.Event | None = None
+    """The second half of the body comes once this is set."""
 
 
 class Request(NamedTuple):
@@ -103,7 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with suppress(OSError):  # the client went away
             self.wfile.write(part[: len(part) // 2])
-            time.sleep(answer.hold)
+            if answer.hold is not None:
+                answer.hold.wait(60)
             self.wfile.write(part[len(part) // 2 :])
 
     def log_message(self, *_: object) -> None:

@@ -196,10 +196,12 @@ def test_a_part_that_fails_leaves_the_others_usable(fetch: Fetch) -> None:
 
 def test_ctrl_c_leaves_a_part_that_the_next_run_goes_on_with(fetch: Fetch) -> None:
     half = len(fetch.server.files[IMAGES]) // 2
-    fetch.server.answer(IMAGES, hold=0.3)
+    more = threading.Event()
+    fetch.server.answer(IMAGES, hold=more)
 
     def interrupt(progress: Progress) -> None:
         if progress.part == "val2017" and progress.done == half:
+            threading.Timer(0.3, more.set).start()
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
