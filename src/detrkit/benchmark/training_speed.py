@@ -34,7 +34,7 @@ class Training(NamedTuple):
 
 
 def training_step(opened: Opened, catalog: Catalog, images: int, device: torch.device) -> Step:
-    """A step as training takes it: losses, gradients, clipping and AdamW, always of the same images.
+    """A step as training takes it: losses, gradients, clipping and the update, always of the same images.
 
     These are of the split, at the size that the detector evaluates at. Its weights stay what they are, at a
     learning rate of 0, so that no number of steps makes them diverge.

@@ -190,8 +190,8 @@ _COSTS = (
     "Multiply-adds are those of convolutions and matrix products, which papers call FLOPs, counted in the "
     "same way for all while they look at the first image of the split, stretched to the size. Peak memory is "
     "what a process of its own allocates at most, libraries aside (on a GPU: what tensors take). A "
-    "training step has forward, losses, backward, clipping and AdamW, on images that are there already, at "
-    "the size of evaluation."
+    "training step has forward, losses, backward, clipping and the update, on images that are there already, "
+    "at the size of evaluation."
 )
 
 _SPEEDS = (
