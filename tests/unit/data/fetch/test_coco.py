@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,15 @@ def test_a_part_that_fails_leaves_the_others_usable(fetch: Fetch) -> None:
     assert fetch.files == fetch.published("train2017", "val2017")
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """As a program in a terminal does; one that a shell started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_leaves_a_part_that_the_next_run_goes_on_with(fetch: Fetch) -> None:
     half = len(fetch.server.files[IMAGES]) // 2
     more = threading.Event()
