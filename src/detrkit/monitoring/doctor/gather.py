@@ -45,6 +45,8 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
     experiment = recipe(str(folder / "experiment.toml"))
     header = _header(folder / "run.json")
     missing: list[str] = []
+    if experiment.optim.kind != "adamw":
+        missing.append("whether the learning rates fit, since their thresholds are AdamW's.")
     catalogs = _attempt(lambda: _catalogs(experiment, header, data), missing)
     facts = Facts(
         settings=settings_of(experiment),

@@ -7,7 +7,7 @@ from scipy import stats
 
 from detrkit.monitoring.doctor.ailment import Ailment, beyond
 from detrkit.monitoring.doctor.facts import Facts
-from detrkit.monitoring.doctor.rates import SETTLED, fall, mostly_frozen, typical_ratio
+from detrkit.monitoring.doctor.rates import SETTLED, by_adamw, fall, mostly_frozen, typical_ratio
 
 POOR = 0.2
 """An AP that is called poor: half of DETR's on COCO, and a quarter of what shapes give in minutes."""
@@ -62,7 +62,8 @@ def random_backbone_frozen(facts: Facts) -> Ailment | None:
 def backbone_destroyed(facts: Facts) -> Ailment | None:
     """Pretrained weights are moved so fast that nothing of them is left."""
     ratio = typical_ratio(facts, "backbone")
-    if facts.settings.get("model.backbone.weights") == "none" or ratio is None or ratio < DESTROYED:
+    random = facts.settings.get("model.backbone.weights") == "none"
+    if random or not by_adamw(facts) or ratio is None or ratio < DESTROYED:
         return None
     return Ailment(
         "backbone-destroyed",

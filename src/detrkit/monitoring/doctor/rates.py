@@ -1,7 +1,8 @@
 """Learning rate, schedule and weight decay, judged by how far updates move the weights.
 
 A healthy update moves weights by about a thousandth of their size (Karpathy, CS231n, "Neural networks 3"). In
-the healthy runs of ``recordings/`` (learning rate 1e-3) it is 2e-3 in the middle, and 5e-3 at most.
+the healthy runs of ``recordings/`` (learning rate 1e-3) it is 2e-3 in the middle, and 5e-3 at most. These are
+AdamW's, whose updates are as large as its rate says; SGD's follow the gradient, and nothing is said of them.
 """
 
 import numpy as np
@@ -25,7 +26,7 @@ SMALL = 0.01
 def rate_too_high(facts: Facts) -> Ailment | None:
     """Updates are so large that weights cannot settle, and the loss does not fall."""
     ratio = largest_ratio(facts)
-    if ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.8:
+    if not by_adamw(facts) or ratio < TOO_FAR or decays_away(facts) or fall(facts) > 0.8:
         return None
     return Ailment(
         "learning-rate-too-high",
@@ -41,7 +42,9 @@ def rate_too_high(facts: Facts) -> Ailment | None:
 def rate_too_low(facts: Facts) -> Ailment | None:
     """Updates hardly move anything, from the start."""
     ratio = typical_ratio(facts, "rest")
-    if ratio is None or not 0 < ratio < TOO_LITTLE or facts.course.best_ap > 0.3 or mostly_frozen(facts):
+    if not by_adamw(facts) or ratio is None or not 0 < ratio < TOO_LITTLE:
+        return None
+    if facts.course.best_ap > 0.3 or mostly_frozen(facts):
         return None
     if _dropped_soon(facts) is not None or facts.course.progress < SETTLED:
         return None
@@ -123,13 +126,18 @@ def decays_away(facts: Facts) -> bool:
     """Whether decay has, within the run, brought weights to a size at which nothing is learned."""
     rate, decay = facts.number("optim.lr"), facts.number("optim.weight_decay")
     stretches = facts.course.stretches
-    if rate * decay <= 0 or not stretches:
+    if not by_adamw(facts) or rate * decay <= 0 or not stretches:
         return False
     return stretches[-1].last * rate * decay > 1 and _rest(facts) < SMALL
 
 
 def _rest(facts: Facts) -> float:
     return float(np.sqrt(facts.number("optim.lr") / (2 * facts.number("optim.weight_decay"))))
+
+
+def by_adamw(facts: Facts) -> bool:
+    """Whether AdamW trains, for which these thresholds are."""
+    return facts.settings.get("optim.kind", "adamw") == "adamw"
 
 
 def mostly_frozen(facts: Facts) -> bool:

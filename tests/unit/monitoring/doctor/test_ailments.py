@@ -295,6 +295,16 @@ def test_an_ailment_is_named_beyond_its_threshold_and_not_before(name: str) -> N
     assert ailment(healthy) is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["learning-rate-too-high", "learning-rate-too-low", "weight-decay-too-strong", "backbone-destroyed"],
+)
+def test_thresholds_of_adamws_updates_say_nothing_of_sgd(name: str) -> None:
+    ailment, ill, _ = CASES[name]
+    assert ailment(msgspec.structs.replace(ill, settings=ill.settings | {"optim.kind": "adamw"})) is not None
+    assert ailment(msgspec.structs.replace(ill, settings=ill.settings | {"optim.kind": "sgd"})) is None
+
+
 def test_decoder_layers_are_judged_by_many_stretches_since_one_may_lie_anywhere() -> None:
     def run(*gains: float) -> Facts:
         given = course()
