@@ -17,7 +17,7 @@ Fate = Literal["ended", "pruned", "failed", "lost", "running"]
 
 FATES: dict[Fate, str] = {
     "ended": "trained to its end",
-    "pruned": "ended early, as not in the best third",
+    "pruned": "ended early, as not in the better half",
     "failed": "failed by its own fault",
     "lost": "its worker was stopped or is gone; another took its place",
     "running": "still running",

@@ -1,7 +1,8 @@
 """What trials are compared by, as one number."""
 
-LEARNED = 1e-3
-"""The lowest AP that says something; what is below comes of luck."""
+LEARNED = 0.02
+"""The lowest AP that says something. What is below comes of luck: on small images of shapes, detectors that
+have learned nothing but where objects mostly are have 0.001 to 0.006."""
 
 
 def value_of(ap: float, loss: float) -> float:

@@ -137,8 +137,8 @@ def _trials(found: Found) -> list[Block]:
     elif tuned["best"] is not None:
         best += ", whose settings are the recipe's own."
     text = (
-        f"{planned.number} trials of {planned.steps:,} steps at most, of which those that are not in the "
-        "best third are ended early. Trial 0 has the recipe's own settings. Trials are judged on at most "
+        f"{planned.number} trials of {planned.steps:,} steps at most, of which the worse half is ended "
+        "early at each comparison. Trial 0 has the recipe's own settings. Trials are judged on at most "
         f"{JUDGED_IMAGES} validation images."
     )
     return [Text(text), Text(best), Table("All trials", [*columns], rows, sortable=True)]
