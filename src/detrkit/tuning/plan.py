@@ -2,7 +2,7 @@
 
 Successive halving (Li et al. 2018, "Massively Parallel Hyperparameter Tuning"): after an eighth, a quarter
 and a half of its steps, a trial goes on if it is in the better half of those that came so far. No more are
-ended at once since the first comparison is mostly by the loss, which says less than the AP. A time budget
+ended at once since the first comparison is by the first traces of an AP, or by the loss. A time budget
 becomes steps once, by what a step took on the machine that began the study; from then on only steps count.
 """
 
