@@ -41,7 +41,7 @@ def test_there_is_a_line_per_event_with_all_that_it_tells(
     named = {"AP": 0.1, "AP50": 0.2, "AP75": 0.3, "APs": 0.4, "APm": 0.5, "APl": 0.6, "AR": 0.7, "objects": 3}
     assert validation["metrics"]["per_class"] == {"кошка": named}
     assert (validation["raw"], validation["raw_seconds"]) == (None, 0.0)
-    assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path)}
+    assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path), "signal": 15}
     assert finished["event"] == "finished"
     assert (finished["best_ap"], finished["best_step"]) == (0.421, 32)
 
