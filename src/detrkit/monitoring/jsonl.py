@@ -88,7 +88,7 @@ class JsonLines:
         lacking = [number for number in range(1, step + 1) if number not in there]
         if lacking:
             logger.warning(
-                "%s lacks %d of the %d steps that are done, the first of them step %d: the disk refused them, "
+                "%s lacks %d of the %d steps that are done, first step %d: the disk refused them, "
                 "or the file was changed.",
                 self.path,
                 len(lacking),

@@ -1,0 +1,174 @@
+"""A run that is killed anywhere, or asked to stop, and resumed ends with the bits of one left alone."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVER = Path(__file__).with_name("killed_run.py")
+
+COUNTS = [3, 0, 2, 1, 2, 4, 1, 4, 0, 2]
+"""Objects per image; an epoch is 2.5 steps."""
+
+EXACT: dict[str, object] = {
+    "train.max_steps": 9,
+    "data.batch_size": 4,
+    "train.checkpoint_every": 2,
+    "train.ema": 0.99,
+    "model.transformer.dropout": 0.1,
+    "data.short_sides": [32, 40],
+    "data.max_size": 48,
+    "data.eval_short_side": 32,
+    "train.trackers": [],
+}
+"""A run with all that could differ after a resumption."""
+
+MEASURED = ("seconds", "data_seconds", "images_per_second", "data_share", "memory", "raw_seconds")
+LEFT_ALONE = [0, "", 0]
+
+Moment = list[Any]
+Ends = list[tuple[int, int | None, float | None]]
+"""Of each process: how it ended, the step that was saved, and the seconds from the signal to its end."""
+CarryOut = Callable[..., dict[str, Ends]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, write_coco: Callable[..., Path]) -> Path:
+    return write_coco(tmp_path_factory.mktemp("kills") / "data", train=COUNTS, val=[1, 2, 3])
+
+
+@pytest.fixture
+def carry_out(tmp_path: Path, data: Path) -> CarryOut:
+    """Trains runs, by name, each in as many processes as it has moments."""
+
+    def carry_out(
+        settings: dict[str, object], runs: dict[str, list[Moment]], timeout: float = 200, **more: object
+    ) -> dict[str, Ends]:
+        folders = {str(tmp_path / name): moments for name, moments in runs.items()}
+        case = tmp_path / "case.json"
+        case.write_text(json.dumps({"data": str(data), "settings": settings, "runs": folders} | more))
+        command = [sys.executable, str(DRIVER), str(case)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = json.loads(done.stdout)
+        return {name: [tuple(end) for end in found[str(tmp_path / name)]] for name in runs}
+
+    return carry_out
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    """The log's steps and validations, without what a clock or a gauge measured."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in MEASURED}
+        for line in lines
+        if line["event"] in ("step", "validation")
+    ]
+
+
+def require_same(found: Path, expected: Path, steps: int) -> None:
+    """All that both runs left is the same to the last bit, and nothing else is there."""
+    for name in (f"last/tensors-{steps:08d}.safetensors", "last/state.json", "model.safetensors"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+    for name in ("detections.json", "metrics.json"):
+        assert (found / "evaluation" / name).read_bytes() == (expected / "evaluation" / name).read_bytes()
+    assert [line["step"] for line in log(expected) if line["event"] == "step"] == list(range(1, steps + 1))
+    assert log(found) == log(expected)
+    for folder in (".", "last", "evaluation"):
+        assert {path.name for path in (found / folder).iterdir()} == {
+            path.name for path in (expected / folder).iterdir()
+        }
+
+
+def require_killed(ends: Ends) -> None:
+    """Every process but the last was killed, and no state was lost by it."""
+    assert [code for code, *_ in ends] == [-signal.SIGKILL] * (len(ends) - 1) + [0]
+    steps = [-1 if step is None else step for _, step, _ in ends]
+    assert steps == sorted(steps)
+
+
+def test_a_run_killed_in_a_step_a_save_a_validation_and_a_line(
+    tmp_path: Path, small_detr: dict[str, object], carry_out: CarryOut
+) -> None:
+    moments = [
+        [signal.SIGKILL, "after the update", 2],
+        [signal.SIGKILL, "half the tensors", 2],
+        [signal.SIGKILL, "amid detection", 2],
+        [signal.SIGKILL, "half a line", 3],
+    ]
+    runs = {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}
+    ends = carry_out(small_detr | EXACT, runs)
+    require_killed(ends["killed"])
+    # before the first save; in the one of step 3; in the validation after it; while step 6 is told
+    assert [step for _, step, _ in ends["killed"]] == [None, 2, 3, 3, 9]
+    require_same(tmp_path / "killed", tmp_path / "alone", 9)
+
+
+POINTS = [
+    "building",
+    "before the update",
+    "after the update",
+    "half the tensors",
+    "half the json",
+    "before a flush",
+    "before a rename",
+    "after a rename",
+    "before a removal",
+    "half a line",
+    "after a line",
+    "amid detection",
+    "before the figures",
+    "between the best weights and their figures",
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_killed_at_25_moments_at_random(
+    tmp_path: Path, small_detr: dict[str, object], carry_out: CarryOut, seed: int
+) -> None:
+    rng = random.Random(seed)
+    moments = [[signal.SIGKILL, point, rng.randint(1, 4)] for point in POINTS]
+    moments += [[signal.SIGKILL, "by the clock", [rng.randint(1, 4), rng.uniform(0, 4)]] for _ in range(11)]
+    rng.shuffle(moments)
+    settings = small_detr | EXACT | {"train.max_steps": 100}
+    ends = carry_out(settings, {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}, timeout=900)
+    require_killed(ends["killed"])
+    require_same(tmp_path / "killed", tmp_path / "alone", 100)
+
+
+def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects(
+    tmp_path: Path, data: Path, small_detr: dict[str, object], carry_out: CarryOut
+) -> None:
+    moments = [
+        [signal.SIGTERM, "before the update", 1],
+        [signal.SIGINT, "amid detection", 2],
+        [signal.SIGUSR1, "before a flush", 2],
+        [signal.SIGUSR2, "before the figures", 1],
+    ]
+    settings = small_detr | EXACT | {"data.workers": 1}
+    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    words = ["train", "detr_r50", "--data", data, "--out", tmp_path / "asked", *assignments]
+    command = [str(word) for word in words]
+    runs = {"alone": [LEFT_ALONE], "asked": [*moments, LEFT_ALONE]}
+    ends = carry_out(settings, runs, command=command)["asked"]
+
+    assert [code for code, *_ in ends] == [143, 130, 138, 140, 0]
+    for number, ((signalled, *_), (_, step, seconds)) in enumerate(zip(moments, ends, strict=False)):
+        said = (tmp_path / f"asked-{number}.txt").read_text()
+        assert f"Interrupted by {signal.Signals(signalled).name}; step {step} is saved" in said
+        assert f"Go on with: detrkit train detr_r50 --data {data} --out {tmp_path / 'asked'} " in said
+        assert said.rstrip().endswith("--resume")
+        assert seconds is not None
+        assert seconds < 30
+    # one step; the one whose validation was given up; ..
+    assert ends[0][1] == 1
+    assert ends[1][1] == 3
+    (tmp_path / "asked" / "report.html").unlink(missing_ok=True)  # the command's own, as are its other files
+    require_same(tmp_path / "asked", tmp_path / "alone", 9)
