@@ -209,6 +209,16 @@ def test_a_run_that_ends_on_a_full_disk_says_what_is_saved_and_goes_on_from_ther
     require_same(out, undisturbed)
 
 
+def test_a_run_that_cannot_begin_on_its_disk_is_refused(
+    disk: Path, data: Path, settings: dict[str, object]
+) -> None:
+    fill(disk)
+    (disk / "run").mkdir()
+    with pytest.raises(DetrkitError, match=f"{disk / 'run'} cannot be written to .No space left on device."):
+        train(settings, data, disk / "run")
+    assert list((disk / "run").iterdir()) == []
+
+
 def test_a_validation_image_that_cannot_be_read_costs_no_step(
     tmp_path: Path, data: Path, settings: dict[str, object], undisturbed: Path
 ) -> None:

@@ -1,10 +1,12 @@
 """A run that is killed anywhere, or asked to stop, and resumed ends with the bits of one left alone."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,7 +151,7 @@ def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects
     moments = [
         [signal.SIGTERM, "before the update", 1],
         [signal.SIGINT, "amid detection", 2],
-        [signal.SIGUSR1, "before a flush", 2],
+        [signal.SIGUSR1, "before a flush", 3],  # the first two are those of run.json
         [signal.SIGUSR2, "before the figures", 1],
     ]
     settings = small_detr | EXACT | {"data.workers": 1}
@@ -172,3 +174,37 @@ def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects
     assert ends[1][1] == 3
     (tmp_path / "asked" / "report.html").unlink(missing_ok=True)  # the command's own, as are its other files
     require_same(tmp_path / "asked", tmp_path / "alone", 9)
+
+
+@pytest.mark.long
+def test_two_processes_asked_together_with_their_launcher_save(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    """The launcher passes on what reached its processes too: they are asked twice."""
+    settings = small_detr | EXACT | {"train.max_steps": 10_000}
+    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "detrkit", "train", "detr_r50", "--data", data, "--out", tmp_path / "run", *assignments]
+    with subprocess.Popen(
+        [*launch, *map(str, words)],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as launched:
+        wait_for_step(tmp_path / "run", 3)
+        os.killpg(launched.pid, signal.SIGTERM)
+        _, said = launched.communicate(timeout=60)
+
+    state = json.loads((tmp_path / "run" / "last" / "state.json").read_text())
+    assert f"Interrupted by SIGTERM; step {state['progress']['step']} is saved" in said
+    steps, (*_, last) = log(tmp_path / "run"), (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert steps[-1]["step"] == state["progress"]["step"]
+    assert json.loads(last)["event"] == "interrupted"
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    until = time.monotonic() + 180
+    while not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < step:
+        assert time.monotonic() < until
+        time.sleep(0.1)

@@ -99,7 +99,7 @@ def train(
         for event in fit(experiment, data, out, resume, init, listeners, recipe):
             if isinstance(event, Interrupted):
                 progress.say(f"Go on with: {_resuming(sys.argv[1:])}")
-                raise typer.Exit(128 + event.signal)  # what a shell makes of a signal
+                raise typer.Exit(128 + event.signal)  # as a shell tells of a signal
     finally:
         progress.close()
 
