@@ -172,7 +172,8 @@ def _restore_optimizer(
     for full_name, moment in moments.items():
         key, _, name = full_name.partition(".")
         parameter = parameters[name]
-        state.optimizer.state[parameter][key] = moment.to(parameter)
+        # a copy, since what was read is mapped: the next save could not give back the room of its file
+        state.optimizer.state[parameter][key] = moment.to(parameter, copy=True)
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -207,6 +207,7 @@ def _write_beginning(run: Run, init: Path | None) -> None:
     """Write what a run begins with. Where the settings are there, so is all else."""
     try:
         run.out.mkdir(parents=True, exist_ok=True)
+        (run.out / _ORIGINS).unlink(missing_ok=True)
         if init is not None:
             # the name of published weights is no file
             source = str(init.resolve() if init.exists() else init)
