@@ -26,7 +26,7 @@ SETTINGS: dict[str, object] = {
     "train.max_steps": STEPS,
     "data.batch_size": 2,  # an epoch is 2.5 steps: validations after steps 3, 5, 8 and 9
     "train.checkpoint_every": 2,
-    "model.encoder.layers": 1,
+    "model.backbone.levels": ["layer3"],  # a quarter of the weights
     "data.short_sides": [32],
     "data.max_size": 32,
     "data.eval_short_side": 32,
@@ -62,7 +62,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400m", "none", path], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=100m", "none", path], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
