@@ -51,7 +51,7 @@ def carry_out(tmp_path: Path, data: Path) -> CarryOut:
     """Trains runs, by name, each in as many processes as it has moments."""
 
     def carry_out(
-        settings: dict[str, object], runs: dict[str, list[Moment]], timeout: float = 200, **more: object
+        settings: dict[str, object], runs: dict[str, list[Moment]], timeout: float = 600, **more: object
     ) -> dict[str, Ends]:
         folders = {str(tmp_path / name): moments for name, moments in runs.items()}
         case = tmp_path / "case.json"
@@ -141,7 +141,7 @@ def test_a_run_killed_at_25_moments_at_random(
     moments += [[signal.SIGKILL, "by the clock", [rng.randint(1, 4), rng.uniform(0, 4)]] for _ in range(11)]
     rng.shuffle(moments)
     settings = small_detr | EXACT | {"train.max_steps": 100}
-    ends = carry_out(settings, {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}, timeout=900)
+    ends = carry_out(settings, {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}, timeout=1800)
     require_killed(ends["killed"])
     require_same(tmp_path / "killed", tmp_path / "alone", 100)
 
