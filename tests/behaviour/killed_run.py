@@ -1,8 +1,8 @@
 """Trains runs in many processes, each of which is killed, or asked to stop, at a moment of its own.
 
 Run as ``python killed_run.py CASE``. The json file says ``data``, ``settings`` and ``runs``: for each run
-folder the moments, [signal, point, count], of the processes that train in it one after the other. ``command``
-are the words of a command that is run instead of the loop, until the last moment. Everything is imported
+folder the moments, [signal, point, count], of the processes that train in it one after the other. A process
+that is asked to stop runs ``command``, words of a command; all others run the loop. Everything is imported
 once, and each process is a fork, which prints into ``FOLDER-NUMBER.txt``.
 
 Prints, as json and by folder, for each moment how the process ended, the step of the state on disk, whose
@@ -113,8 +113,9 @@ def train(case: dict[str, Any], out: Path, moment: list[Any], note: Path) -> Non
         listeners = [killer_after(*count)]
     elif point in POINTS:
         signal_at(number, point, count, note)
-    if "command" in case and number:
-        sys.argv = ["detrkit", *case["command"], *(["--resume"] if out.exists() else [])]
+    if number not in (0, signal.SIGKILL):
+        words = [*case["command"], "--out", str(out)]
+        sys.argv = ["detrkit", *words, *(["--resume"] if out.exists() else [])]
         command()
     experiment = recipe("detr_r50", case["settings"])
     for _ in fit(experiment, case["data"], out, resume=out.exists(), listeners=listeners):

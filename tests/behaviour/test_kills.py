@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -38,7 +38,6 @@ LEFT_ALONE = [0, "", 0]
 Moment = list[Any]
 Ends = list[tuple[int, int | None, float | None]]
 """Of each process: how it ended, the step that was saved, and the seconds from the signal to its end."""
-CarryOut = Callable[..., dict[str, Ends]]
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +45,25 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_coco: Callable[..., Pat
     return write_coco(tmp_path_factory.mktemp("kills") / "data", train=COUNTS, val=[1, 2, 3])
 
 
-@pytest.fixture
-def carry_out(tmp_path: Path, data: Path) -> CarryOut:
-    """Trains runs, by name, each in as many processes as it has moments."""
-
-    def carry_out(
-        settings: dict[str, object], runs: dict[str, list[Moment]], timeout: float = 600, **more: object
-    ) -> dict[str, Ends]:
-        folders = {str(tmp_path / name): moments for name, moments in runs.items()}
-        case = tmp_path / "case.json"
-        case.write_text(json.dumps({"data": str(data), "settings": settings, "runs": folders} | more))
-        command = [sys.executable, str(DRIVER), str(case)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
-        assert done.returncode == 0, done.stderr[-3000:]
-        found = json.loads(done.stdout)
-        return {name: [tuple(end) for end in found[str(tmp_path / name)]] for name in runs}
-
-    return carry_out
+def carry_out(
+    folder: Path, data: Path, settings: dict[str, object], runs: dict[str, list[Moment]]
+) -> dict[str, Ends]:
+    """Train runs, by name, each in as many processes as it has moments."""
+    # the command loads images in a worker, which a signal for all processes reaches too
+    changes = {**settings, "data.workers": 1}
+    assignments = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    case = {
+        "data": str(data),
+        "settings": settings,
+        "runs": {str(folder / name): moments for name, moments in runs.items()},
+        "command": ["train", "detr_r50", "--data", str(data), *assignments],
+    }
+    (folder / "case.json").write_text(json.dumps(case))
+    command = [sys.executable, str(DRIVER), str(folder / "case.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    return {name: [tuple(end) for end in found[str(folder / name)]] for name in runs}
 
 
 def log(out: Path) -> list[dict[str, Any]]:
@@ -96,21 +97,58 @@ def require_killed(ends: Ends) -> None:
     assert steps == sorted(steps)
 
 
-def test_a_run_killed_in_a_step_a_save_a_validation_and_a_line(
-    tmp_path: Path, small_detr: dict[str, object], carry_out: CarryOut
-) -> None:
-    moments = [
-        [signal.SIGKILL, "after the update", 2],
-        [signal.SIGKILL, "half the tensors", 2],
-        [signal.SIGKILL, "amid detection", 2],
-        [signal.SIGKILL, "half a line", 3],
-    ]
-    runs = {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}
-    ends = carry_out(small_detr | EXACT, runs)
-    require_killed(ends["killed"])
+KILLED = [
+    [signal.SIGKILL, "after the update", 2],
+    [signal.SIGKILL, "half the tensors", 2],
+    [signal.SIGKILL, "amid detection", 2],
+    [signal.SIGKILL, "half a line", 3],
+]
+ASKED = [
+    [signal.SIGTERM, "before the update", 1],
+    [signal.SIGINT, "amid detection", 2],
+    [signal.SIGUSR1, "before a flush", 3],  # the first two are those of run.json
+    [signal.SIGUSR2, "before the figures", 1],
+]
+
+
+class Short(NamedTuple):
+    """Runs of 9 steps, and how the processes that trained them ended."""
+
+    folder: Path
+    ends: dict[str, Ends]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory, data: Path, small_detr: dict[str, object]) -> Short:
+    folder = tmp_path_factory.mktemp("short")
+    runs = {"alone": [LEFT_ALONE], "killed": [*KILLED, LEFT_ALONE], "asked": [*ASKED, LEFT_ALONE]}
+    return Short(folder, carry_out(folder, data, small_detr | EXACT, runs))
+
+
+def test_a_run_killed_in_a_step_a_save_a_validation_and_a_line(short: Short) -> None:
+    ends = short.ends["killed"]
+    require_killed(ends)
     # before the first save; in the one of step 3; in the validation after it; while step 6 is told
-    assert [step for _, step, _ in ends["killed"]] == [None, 2, 3, 3, 9]
-    require_same(tmp_path / "killed", tmp_path / "alone", 9)
+    assert [step for _, step, _ in ends] == [None, 2, 3, 3, 9]
+    require_same(short.folder / "killed", short.folder / "alone", 9)
+
+
+def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects(
+    short: Short, data: Path
+) -> None:
+    out, ends = short.folder / "asked", short.ends["asked"]
+    assert [code for code, *_ in ends] == [143, 130, 138, 140, 0]
+    for number, ((signalled, *_), (_, step, seconds)) in enumerate(zip(ASKED, ends[:-1], strict=True)):
+        said = Path(f"{out}-{number}.txt").read_text()
+        assert f"Interrupted by {signal.Signals(signalled).name}; step {step} is saved" in said
+        assert f"Go on with: detrkit train detr_r50 --data {data} " in said
+        assert said.rstrip().endswith(f"--out {out} --resume")
+        assert seconds is not None
+        assert seconds < 30
+    # after one step; in the validation after step 3, which is given up
+    assert [step for _, step, _ in ends[:2]] == [1, 3]
+    (out / "report.html").unlink(missing_ok=True)  # the command's own
+    require_same(out, short.folder / "alone", 9)
 
 
 POINTS = [
@@ -134,47 +172,16 @@ POINTS = [
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_run_killed_at_25_moments_at_random(
-    tmp_path: Path, small_detr: dict[str, object], carry_out: CarryOut, seed: int
+    tmp_path: Path, data: Path, small_detr: dict[str, object], seed: int
 ) -> None:
     rng = random.Random(seed)
     moments = [[signal.SIGKILL, point, rng.randint(1, 4)] for point in POINTS]
     moments += [[signal.SIGKILL, "by the clock", [rng.randint(1, 4), rng.uniform(0, 4)]] for _ in range(11)]
     rng.shuffle(moments)
     settings = small_detr | EXACT | {"train.max_steps": 100}
-    ends = carry_out(settings, {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}, timeout=1800)
-    require_killed(ends["killed"])
+    runs = {"alone": [LEFT_ALONE], "killed": [*moments, LEFT_ALONE]}
+    require_killed(carry_out(tmp_path, data, settings, runs)["killed"])
     require_same(tmp_path / "killed", tmp_path / "alone", 100)
-
-
-def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects(
-    tmp_path: Path, data: Path, small_detr: dict[str, object], carry_out: CarryOut
-) -> None:
-    moments = [
-        [signal.SIGTERM, "before the update", 1],
-        [signal.SIGINT, "amid detection", 2],
-        [signal.SIGUSR1, "before a flush", 3],  # the first two are those of run.json
-        [signal.SIGUSR2, "before the figures", 1],
-    ]
-    settings = small_detr | EXACT | {"data.workers": 1}
-    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    words = ["train", "detr_r50", "--data", data, "--out", tmp_path / "asked", *assignments]
-    command = [str(word) for word in words]
-    runs = {"alone": [LEFT_ALONE], "asked": [*moments, LEFT_ALONE]}
-    ends = carry_out(settings, runs, command=command)["asked"]
-
-    assert [code for code, *_ in ends] == [143, 130, 138, 140, 0]
-    for number, ((signalled, *_), (_, step, seconds)) in enumerate(zip(moments, ends, strict=False)):
-        said = (tmp_path / f"asked-{number}.txt").read_text()
-        assert f"Interrupted by {signal.Signals(signalled).name}; step {step} is saved" in said
-        assert f"Go on with: detrkit train detr_r50 --data {data} --out {tmp_path / 'asked'} " in said
-        assert said.rstrip().endswith("--resume")
-        assert seconds is not None
-        assert seconds < 30
-    # one step; the one whose validation was given up; ..
-    assert ends[0][1] == 1
-    assert ends[1][1] == 3
-    (tmp_path / "asked" / "report.html").unlink(missing_ok=True)  # the command's own, as are its other files
-    require_same(tmp_path / "asked", tmp_path / "alone", 9)
 
 
 @pytest.mark.long
