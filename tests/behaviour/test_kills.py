@@ -37,7 +37,7 @@ LEFT_ALONE = [0, "", 0]
 
 Moment = list[Any]
 Ends = list[tuple[int, int | None, float | None]]
-"""Of each process: how it ended, the step that was saved, and the seconds from the signal to its end."""
+"""Of each process: how it ended, the step that was saved, and the seconds it computed after the signal."""
 
 
 @pytest.fixture(scope="module")
