@@ -1,4 +1,6 @@
-"""The one exception that tells a user what to mend."""
+"""The one exception that tells a user what to mend, and the one that says that the user asked to stop."""
+
+from signal import Signals
 
 
 class DetrkitError(Exception):
@@ -11,3 +13,11 @@ class DetrkitError(Exception):
 
 class NotFiniteError(DetrkitError):
     """A loss, or what a detector answers, is infinite or not a number: training that diverged ends so."""
+
+
+class AskedToStop(KeyboardInterrupt):
+    """A signal ended a training amid other work: whatever gives way to Ctrl-C gives way to it."""
+
+    def __init__(self, signal: Signals) -> None:
+        super().__init__(signal.name)
+        self.signal = signal

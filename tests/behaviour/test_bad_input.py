@@ -300,7 +300,10 @@ def test_folders_that_cannot_be_written_to(
 def test_resuming(tmp_path: Path, train: Run) -> None:
     require_sentence(train("--resume"), str(tmp_path / "run"), "no training state", "without --resume")
     assert not (tmp_path / "run").exists()
-    assert train().exit_code == 0
+    (tmp_path / "run").mkdir()  # as a run leaves it that is killed while it reads its data
+    begun = train("--resume")
+    assert begun.exit_code == 0, begun.output
+    assert "No step of this run was saved before" in begun.stderr
     log = (tmp_path / "run" / "log.jsonl").read_text()
     again = train("--resume")
     assert again.exit_code == 0, again.output

@@ -1,6 +1,7 @@
 """Fine-tuning from a checkpoint of 91 labels on other classes."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import detrkit
 from detrkit.catalog import Category
 from detrkit.cli.main import app
 from detrkit.detectors.build import build_detector
+from detrkit.errors import DetrkitError
 from detrkit.inference.load import read
 from detrkit.settings.experiment import recipe
 from detrkit.training.budget import measure_steps
+from detrkit.training.events import Started
 from detrkit.training.prepare import prepare
 from detrkit.weights import official
 from detrkit.weights.coco import COCO_91
@@ -117,9 +121,35 @@ def test_a_resumed_run_takes_no_other_weights(
         *assignments,
     ]
     assert CliRunner().invoke(app, [str(word) for word in command]).exit_code == 0
+    again = CliRunner().invoke(app, [str(word) for word in [*command, "--resume"]])
+    assert again.exit_code == 0, again.output
+
+    other = shutil.copy(checkpoint, tmp_path / "other.safetensors")
+    command[command.index(checkpoint)] = other
     done = CliRunner().invoke(app, [str(word) for word in [*command, "--resume"]])
     assert done.exit_code == 2
-    assert "leave out --init" in done.output
+    assert f"started from {checkpoint}" in done.output
+    assert f"leave out --init {other}" in done.output
+
+
+def test_a_run_killed_before_its_first_save_starts_again_from_the_same_weights(
+    tmp_path: Path, checkpoint: Path, settings: dict[str, object], write_coco: Callable[..., Path]
+) -> None:
+    data = write_coco(tmp_path / "data", train=[1, 2], val=[1])
+    experiment = detrkit.recipe("detr_r50", settings | {"train.max_steps": 2, "train.trackers": []})
+    list(detrkit.fit(experiment, data, tmp_path / "alone", init=checkpoint))
+    killed = detrkit.fit(experiment, data, tmp_path / "killed", init=checkpoint)
+    next(killed)
+    killed.close()
+    assert not (tmp_path / "killed" / "last").exists()
+
+    started, *_ = list(detrkit.fit(experiment, data, tmp_path / "killed", resume=True))
+    assert isinstance(started, Started)
+    assert "No step of this run was saved before: it starts from its beginning." in started.notes
+    for name in ("last/tensors-00000002.safetensors", "init.json", "experiment.toml"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    with pytest.raises(DetrkitError, match="already holds a run"):
+        next(detrkit.fit(experiment, data, tmp_path / "killed"))
 
 
 def test_weights_are_inspected_and_converted(tmp_path: Path, checkpoint: Path) -> None:

@@ -17,7 +17,7 @@ from detrkit.cli.report import report
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
-from detrkit.errors import DetrkitError
+from detrkit.errors import AskedToStop, DetrkitError
 
 
 class _Commands(TyperGroup):
@@ -29,6 +29,8 @@ class _Commands(TyperGroup):
         except DetrkitError as error:
             _print_error(error)
             raise typer.Exit(2) from None
+        except AskedToStop as asked:
+            raise typer.Exit(128 + asked.signal) from None  # as a shell tells of a signal
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

@@ -1,5 +1,7 @@
 """``detrkit train``."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +36,13 @@ def train(
             help="Start from these weights; what does not fit, such as other classes, starts fresh.",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in the run folder, from its beginning if nothing of it was saved yet.",
+        ),
+    ] = False,
     assignments: Assignments = None,
     budget: Annotated[
         str | None, typer.Option(help="Train for this long instead: 90s, 5m, 2h. Turned into steps once.")
@@ -76,22 +84,29 @@ def train(
         find_rate_and_say(experiment, data, out, init)
         return
 
+    if not resume:
+        output_folder(out)
+
     from detrkit.monitoring.doctor.live import LiveDoctor
     from detrkit.monitoring.progress import ProgressBar
     from detrkit.monitoring.recorded import fit
     from detrkit.report.live import LivePage
     from detrkit.training.events import Interrupted
 
-    if not resume:
-        output_folder(out)
     progress = ProgressBar()
     try:
         listeners = [progress, LiveDoctor(out, data, progress.say), LivePage(out)]
         for event in fit(experiment, data, out, resume, init, listeners, recipe):
             if isinstance(event, Interrupted):
-                raise typer.Exit(130)
+                progress.say(f"Go on with: {_resuming(sys.argv[1:])}")
+                raise typer.Exit(128 + event.signal)  # as a shell tells of a signal
     finally:
         progress.close()
+
+
+def _resuming(words: list[str]) -> str:
+    """The command that goes on with what the words after ``detrkit`` began."""
+    return shlex.join(["detrkit", *words, *([] if "--resume" in words else ["--resume"])])
 
 
 def _show(experiment: "Experiment") -> None:

@@ -120,7 +120,9 @@ def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Gen
 
 def heed_the_parent_alone(worker: int) -> None:
     """Ctrl-C, torchrun and job schedulers signal every process; what it means is for the parent to decide."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere, a signal does not say who sent it
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -15,6 +15,7 @@ from accelerate import PartialState
 
 from detrkit.machine import describe_machine
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.refusals import Refusals
 from detrkit.weights import store
 
 _LIBRARIES = ("torch", "torchvision", "accelerate", "numpy", "hotcoco")
@@ -52,6 +53,9 @@ class RunHeader:
         self._clock = time.monotonic()
         self._header: dict[str, Any] = {}
         self._seconds_before = 0.0
+        self._refusals = Refusals(
+            self._path, "Training goes on; it is written anew after the next validation and at the end."
+        )
 
     def __call__(self, event: Event) -> None:
         """Bring the file up to date, in the main process alone."""
@@ -86,9 +90,12 @@ class RunHeader:
 
     def _write(self) -> None:
         self._header["seconds"] = round(self._seconds_before + time.monotonic() - self._clock, 3)
-        temporary = self._path.with_name(".run.json.tmp")
-        temporary.write_text(json.dumps(self._header, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        store.replace(temporary, self._path)
+        try:
+            store.write_text(self._path, json.dumps(self._header, indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self._refusals.tell(error)
+        else:
+            self._refusals.over()
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``log.jsonl``: one line of JSON per step and validation."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,31 @@ from accelerate import PartialState
 
 from detrkit.errors import DetrkitError
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.refusals import Refusals, reason
+
+logger = logging.getLogger(__name__)
 
 
 class JsonLines:
     """Writes the log of a run; a resumed run continues it where its state was saved.
 
     A line has ``event`` (``step``, ``validation``, ``interrupted``, ``finished`` or ``failed``) and ``step``.
-    Lines after the step that a run resumes from are taken back, since the run does those steps again.
+    Lines after the step that a run resumes from are taken back, since the run does those steps again. Lines
+    that the disk refuses wait and are written, in order, before the next.
+
+    Raises:
+        DetrkitError: the log cannot be written at the start of the run, or lines still wait at its end.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "log.jsonl"
         self._step: int | None = None
+        self._size = 0
+        """Bytes of the file that are whole lines; a write that failed may have left more."""
+        self._waiting: list[bytes] = []
+        self._refusals = Refusals(
+            self.path, "Training goes on; the lines are kept and written as soon as that is possible."
+        )
 
     def __call__(self, event: Event) -> None:
         """Write the event, in the main process alone."""
@@ -27,9 +41,11 @@ class JsonLines:
             return
         self._step = event.step
         if isinstance(event, Started):
-            self._take_back_after(event.step)
-        else:
-            self._write(as_line(event))
+            self._take_back(event)
+            return
+        self._write(as_line(event))
+        if isinstance(event, Finished | Interrupted):
+            self._require_written()
 
     def fail(self, error: DetrkitError) -> None:
         """Write what ended the run after the last step, if it had begun, in the main process alone."""
@@ -37,18 +53,53 @@ class JsonLines:
             self._write({"event": "failed", "step": self._step, "error": str(error)})
 
     def _write(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+        self._waiting.append(_encoded(line))
+        try:
+            self._size = _append(self.path, self._size, b"".join(self._waiting))
+        except OSError as error:
+            self._refusals.tell(error)
+            return
+        self._waiting = []
+        self._refusals.over()
 
-    def _take_back_after(self, step: int) -> None:
-        lines = read_log(self.path) if self.path.exists() else []
-        kept = [line for line in lines if line["step"] <= step and line["event"] in ("step", "validation")]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    def _require_written(self) -> None:
+        if self._waiting:
+            raise DetrkitError(
+                f"{self.path} lacks its last {len(self._waiting)} lines, which could not be written. The "
+                "state is saved, and --resume goes on from it; of these steps the log will not tell."
+            )
+
+    def _take_back(self, event: Started) -> None:
+        """Cut the log after the last line that still holds."""
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            values = [_parse(line) for line in lines]
+            kept = [number for number, value in enumerate(values, start=1) if _holds(value, event)]
+            self._size = sum(map(len, lines[: max(kept, default=0)]))
+            _append(self.path, self._size, b"")
+        except OSError as error:
+            raise DetrkitError(
+                f"{self.path} cannot be written ({reason(error)}): make room, or choose another --out."
+            ) from None
+        self._warn_of_gaps([values[number - 1] for number in kept], event.step)
+
+    def _warn_of_gaps(self, kept: list[Any], step: int) -> None:
+        there = {line["step"] for line in kept if line["event"] == "step"}
+        lacking = [number for number in range(1, step + 1) if number not in there]
+        if lacking:
+            logger.warning(
+                "%s lacks %d of the %d steps that are done, first step %d: the disk refused them, "
+                "or the file was changed.",
+                self.path,
+                len(lacking),
+                step,
+                lacking[0],
+            )
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a run's log, as values, without one that a kill cut short."""
-    lines = (_parse(text) for text in path.read_text("utf-8").splitlines())
+    lines = (_parse(text) for text in path.read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
 
@@ -67,7 +118,32 @@ def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, An
             return {"event": "finished", **event._asdict(), "out": str(event.out)}
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _append(path: Path, size: int, text: bytes) -> int:
+    """Write behind the first ``size`` bytes of a file, in place of what is there; its size afterwards.
+
+    Of a file that is shorter, or has vanished, all that is there stays.
+    """
+    with path.open("ab") as file:
+        file.truncate(min(size, file.tell()))
+        file.seek(0, 2)
+        file.write(text)
+        file.flush()
+        return file.tell()
+
+
+def _holds(line: dict[str, Any] | None, event: Started) -> bool:
+    """Whether the line tells of what the run will not do again."""
+    if line is None or line["step"] > event.step:
+        return False
+    again = line["event"] == "validation" and line["step"] == event.step and event.validation_due
+    return line["event"] in ("step", "validation") and not again
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
     """A line's values, or None where a kill cut it short."""
     try:
         return json.loads(text)

@@ -1,6 +1,7 @@
 """What a person at a terminal sees of a run."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
@@ -51,7 +52,7 @@ class ProgressBar:
                 self.say(_last_words(event))
             case Interrupted():
                 self.close()
-                self.say(f"Interrupted; step {event.step} is saved. The same command with --resume goes on.")
+                self.say(f"Interrupted by {event.signal.name}; step {event.step} is saved: --resume goes on.")
 
     def close(self) -> None:
         """Take the bar away, also where a run ended with an error."""
@@ -61,13 +62,18 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         # soft_wrap, since a path that is broken over two lines cannot be copied
-        self.console.print(line, soft_wrap=True)
+        self._print(line, soft_wrap=True)
+
+    def _print(self, shown: str | Table, soft_wrap: bool = False) -> None:
+        """Print above the bar. Where that fails, nobody is there to be told, and the run goes on."""
+        with suppress(OSError):
+            self.console.print(shown, soft_wrap=soft_wrap)
 
     def _start(self, event: Started) -> None:
         for line in _introduction(event):
             self.say(line)
         if event.origins:
-            self.console.print(origins_table(event.origins))
+            self._print(origins_table(event.origins))
         self._steps = event.length.steps
         self._stride = max(1, event.length.steps // 20)
         self._bar.update(self._task, total=event.length.steps, completed=event.step)

@@ -1,8 +1,9 @@
 """Trackers of experiments, written through accelerate's classes."""
 
 import json
+import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import assert_never
@@ -21,6 +22,10 @@ from detrkit.evaluation.coco import Metrics
 from detrkit.settings.section import describe
 from detrkit.settings.training import TrackerName
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.refusals import reason
+from detrkit.weights import store
+
+logger = logging.getLogger(__name__)
 
 _PROJECT = "detrkit"
 """Under what wandb, mlflow and trackio file a run."""
@@ -32,7 +37,8 @@ class Trackers:
     TensorBoard's files lie in the run folder, for ``tensorboard --logdir RUN``. Where the others keep theirs
     is set in their own ways (``WANDB_MODE``, ``MLFLOW_TRACKING_URI``, ..). A resumed run continues its
     curves: under which names, ``trackers.json`` in the run folder says. Steps that it does again are
-    replaced in TensorBoard; mlflow and trackio have them twice, and wandb keeps the first.
+    replaced in TensorBoard; mlflow and trackio have them twice, and wandb keeps the first. A tracker that
+    cannot write is left out from then on, and the run goes on: `log.jsonl` has the same numbers.
 
     Raises:
         DetrkitError: where the package of a tracker is not installed.
@@ -43,7 +49,7 @@ class Trackers:
             _require_installed(name)
         self._folder = folder
         self._names = names
-        self._trackers: list[GeneralTracker] = []
+        self._trackers: dict[TrackerName, GeneralTracker] = {}
 
     def __call__(self, event: Event) -> None:
         """Write the event's numbers under its step, in the main process alone."""
@@ -57,26 +63,44 @@ class Trackers:
             case Validated():
                 self._log(scalars_of_validation(event), event.step)
             case Finished() | Interrupted():
-                for tracker in self._trackers:
-                    tracker.finish()
+                self._each(lambda tracker: tracker.finish())
 
     def _start(self, event: Started) -> None:
         path = self._folder / "trackers.json"
         known = json.loads(path.read_text("utf-8")) if event.step and path.exists() else {}
+        before = dict(known)
         known.setdefault("run", f"{self._folder.resolve().name}-{secrets.token_hex(4)}")
-        self._trackers = [_build(name, self._folder, known, event) for name in self._names]
-        for tracker in self._trackers:
-            tracker.start()
-            if isinstance(tracker, MLflowTracker):
-                known["mlflow"] = tracker.tracker.info.run_id
-                if not event.step:
-                    tracker.store_init_configuration(_settings(event))
-        if set(self._names) - {"tensorboard"}:
-            path.write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+        self._trackers = {name: _build(name, self._folder, known, event) for name in self._names}
+        self._each(lambda tracker: _begin(tracker, known, event))
+        if known != before and set(self._names) - {"tensorboard"}:
+            store.write_text(path, json.dumps(known, indent=1) + "\n")
 
     def _log(self, values: dict[str, float], step: int) -> None:
-        for tracker in self._trackers:
-            tracker.log(values, step=step)
+        self._each(lambda tracker: tracker.log(values, step=step))
+
+    def _each(self, act: Callable[[GeneralTracker], None]) -> None:
+        """Have every tracker act; one that cannot write is let go."""
+        for name, tracker in list(self._trackers.items()):
+            try:
+                act(tracker)
+            except OSError as error:
+                del self._trackers[name]
+                logger.warning(
+                    "%s of %s cannot write its curves (%s); they end here. Training goes on, and log.jsonl "
+                    "has the same numbers.",
+                    name,
+                    self._folder,
+                    reason(error),
+                )
+
+
+def _begin(tracker: GeneralTracker, known: dict[str, str], event: Started) -> None:
+    """Start the tracker, and note under which name mlflow files the run."""
+    tracker.start()
+    if isinstance(tracker, MLflowTracker):
+        known["mlflow"] = tracker.tracker.info.run_id
+        if not event.step:
+            tracker.store_init_configuration(_settings(event))
 
 
 def scalars_of_step(event: Stepped) -> dict[str, float]:

@@ -9,6 +9,7 @@ from accelerate import PartialState
 
 from detrkit.report.write import write_run_page
 from detrkit.training.events import Event, Finished, Interrupted, Started, Validated
+from detrkit.training.refusals import Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class LivePage:
         self.folder = folder
         self._write = write
         self._clock = clock
+        self._refusals = Refusals(
+            folder / "report.html", f"Training goes on; detrkit report {folder} makes the page later."
+        )
         self._begun = clock()
         self._spent = 0.0
         self._last = FIRST
@@ -60,6 +64,8 @@ class LivePage:
         start = self._clock()
         try:
             self._write(self.folder, images)
+        except OSError as error:
+            self._refusals.tell(error)
         except Exception:
             logger.warning(
                 "%s could not be written; training goes on.", self.folder / "report.html", exc_info=True

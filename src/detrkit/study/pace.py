@@ -8,6 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from detrkit.errors import AskedToStop
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Started, Stepped
 from detrkit.training.fit import fit
@@ -55,6 +56,6 @@ def measure_pace(experiment: Experiment, data: Path) -> Pace:
 def _seconds(events: Iterator[Event]) -> Iterator[float]:
     for event in events:
         if isinstance(event, Interrupted):
-            raise KeyboardInterrupt
+            raise AskedToStop(event.signal)
         if isinstance(event, Stepped):
             yield event.seconds

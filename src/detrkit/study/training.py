@@ -4,7 +4,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from detrkit.errors import NotFiniteError
+from detrkit.errors import AskedToStop, NotFiniteError
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.study.events import Diverged, RunListener
@@ -31,7 +31,7 @@ def train_to_its_end(
         with closing(fit(experiment, data, folder, resume, start, [listener])) as events:
             for event in events:
                 if isinstance(event, Interrupted):
-                    raise KeyboardInterrupt
+                    raise AskedToStop(event.signal)
     except NotFiniteError as error:
         note_divergence(folder, str(error))
         listener(Diverged(folder, str(error)))

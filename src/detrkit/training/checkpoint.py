@@ -1,12 +1,13 @@
 """The training state on disk: everything that changes and is not a function of the step.
 
 ``last/`` holds one safetensors file (weights, the optimiser's moments, the moving average) and ``state.json``
-(the rest), which names it. The json is replaced last, in one rename: whenever a run is killed, it names a
-complete file. The order of images, augmentation, dropout and learning rate need no place here, since
-they are functions of the seed and the step.
+(the rest), which names it. The json is replaced last, in one rename, after the tensors were read back:
+whenever a run is killed or its disk is full, it names a complete file. The order of images, augmentation,
+dropout and learning rate need no place here, since they are functions of the seed and the step.
 """
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,19 @@ from detrkit.training.averaging import Average
 from detrkit.weights import store
 
 _VERSION = 1
+_STATE = "state.json"
 _ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment", "categories"}
 
 
 @dataclass
 class Progress:
-    """How far a run is, and how well it did."""
+    """How far a run is, and how well it did. ``validation_due``: the one after ``step`` is not done yet."""
 
     step: int = 0
     best_ap: float = -1.0
     best_step: int = 0
     validations_without_gain: int = 0
+    validation_due: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,23 @@ class State:
 
 
 def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
-    """Write the state; the previous one stays until this one is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the state; the previous one stays until this one is complete.
+
+    The folder that ``folder`` is in is not made: it may be on a disk that is away, and what is written in its
+    place would be hidden when that comes back.
+
+    Raises:
+        OSError: it cannot be written. The previous state is untouched.
+    """
+    folder.mkdir(exist_ok=True)
+    name, named = f"tensors-{state.progress.step:08d}.safetensors", _tensors_of(folder)
+    _remove_all_but(folder, named)  # what a kill left may be what fills the disk
     moments, scalars = _optimizer_state(state)
-    tensors = _prefixed("detector", state.detector.state_dict()) | _prefixed("optimizer", moments)
-    if state.average is not None:
-        tensors |= _prefixed("average", state.average.module.state_dict())
-    name = f"tensors-{state.progress.step:08d}.safetensors"
-    store.write_tensors(folder / name, tensors, {"step": str(state.progress.step)})
+    if name != named:  # weights change with the step alone
+        tensors = _prefixed("detector", state.detector.state_dict()) | _prefixed("optimizer", moments)
+        if state.average is not None:
+            tensors |= _prefixed("average", state.average.module.state_dict())
+        store.write_tensors(folder / name, tensors, {"step": str(state.progress.step)})
     rest = {
         "version": _VERSION,
         "tensors": name,
@@ -65,12 +77,13 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
         "experiment": experiment,
         "categories": state.detector.categories,
     }
-    temporary = folder / ".state.json.tmp"
-    temporary.write_text(json.dumps(rest, indent=1), "utf-8")
-    store.replace(temporary, folder / "state.json")
-    for stale in folder.glob("tensors-*.safetensors"):
-        if stale.name != name:
-            stale.unlink()
+    store.write_text(folder / _STATE, json.dumps(rest, indent=1))
+    _remove_all_but(folder, name)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a state was saved in ``folder``."""
+    return (folder / _STATE).exists()
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
@@ -100,14 +113,28 @@ def restore(folder: Path, state: State) -> None:
         setattr(state.progress, name, value)
 
 
+def _tensors_of(folder: Path) -> str | None:
+    """The name of the tensors file that belongs to the state there."""
+    try:
+        return json.loads((folder / _STATE).read_text("utf-8"))["tensors"]
+    except FileNotFoundError:
+        return None
+
+
+def _remove_all_but(folder: Path, tensors: str | None) -> None:
+    """Remove tensors that no state names, and what kills left of saves."""
+    for stale in folder.iterdir():
+        if stale.name not in (_STATE, tensors):
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+
+
 def _read_json(folder: Path) -> dict[str, Any]:
-    path = folder / "state.json"
+    path = folder / _STATE
     try:
         found = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DetrkitError(
-            f"there is no training state to resume from in {folder}: start without --resume, after removing "
-            "the run folder if its run was killed before its first save."
+            f"there is no training state to resume from in {folder}: start without --resume."
         ) from None
     except (OSError, ValueError) as error:
         raise DetrkitError(f"{path} is damaged ({error}): start another run.") from None
@@ -145,7 +172,8 @@ def _restore_optimizer(
     for full_name, moment in moments.items():
         key, _, name = full_name.partition(".")
         parameter = parameters[name]
-        state.optimizer.state[parameter][key] = moment.to(parameter)
+        # a copy, since what was read is mapped: the next save could not give back the room of its file
+        state.optimizer.state[parameter][key] = moment.to(parameter, copy=True)
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

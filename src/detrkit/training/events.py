@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGTERM, Signals
 from typing import NamedTuple
 
 from detrkit.evaluation.coco import Metrics
@@ -14,6 +15,7 @@ class Started(NamedTuple):
     """The run is set up; ``step`` steps of its ``length`` are done where it was resumed.
 
     ``origins`` says where each tensor is from, if the run starts from another detector's weights.
+    ``validation_due`` says that the validation after ``step`` was begun and is to be done again.
     """
 
     step: int
@@ -27,6 +29,7 @@ class Started(NamedTuple):
     out: Path
     notes: list[str]
     origins: Sequence[Row] = ()
+    validation_due: bool = False
 
 
 class Stepped(NamedTuple):
@@ -83,10 +86,11 @@ class Validated(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """The run was asked to stop and has saved its state after ``step``."""
+    """The run was asked to stop by ``signal``, and has saved its state after ``step``."""
 
     step: int
     out: Path
+    signal: Signals = SIGTERM
 
 
 class Finished(NamedTuple):

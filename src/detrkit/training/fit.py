@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGTERM
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +21,13 @@ from detrkit.settings.experiment import Experiment
 from detrkit.structures import Batch, Totals
 from detrkit.training.budget import measure_steps
 from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
-from detrkit.training.interruption import Interruption
+from detrkit.training.interruption import Interruption, Stopped
 from detrkit.training.optimise import set_rates
 from detrkit.training.prepare import ReadData, Run, prepare, read_catalog
+from detrkit.training.saving import Saver
 from detrkit.training.schedule import rate_factor, validates
 from detrkit.training.step import NonFiniteLossError, Pending, agree, explain, take_step, to_device
-from detrkit.training.validate import validate, write_validation
-from detrkit.weights import store
+from detrkit.training.validate import validate
 
 
 def fit(
@@ -44,41 +45,56 @@ def fit(
     file of weights to start from: all that fits is taken, rows of the class head by category name, and
     ``init.json`` says of every tensor where it is from. ``read_data`` can give
     several runs the same catalogs.
-    SIGTERM and Ctrl-C save and end the run after the step at hand.
+    SIGTERM, Ctrl-C, SIGUSR1 and SIGUSR2 save and end the run after the step at hand, or amid a validation,
+    which ``resume`` begins again. A run that was killed before its first save is resumed from its beginning.
 
     Raises:
-        DetrkitError: where the data, the settings or the run folder are at fault, or a loss is not finite.
+        DetrkitError: where the data, the settings or the run folder are at fault, a loss is not finite, or
+            the last save failed.
     """
     start = None if init is None else Path(init)
     run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data)
-    progress, length, settings = run.state.progress, run.length, run.experiment.train
+    progress, saver = run.state.progress, Saver(run)
     yield _started(run)
 
-    reason, launched = "every step is done", None
     with Interruption() as interruption:
-        for batches, data_seconds in _timed(_batches(run)):
-            if settings.patience and progress.validations_without_gain >= settings.patience:
-                reason = f"the AP did not rise for {settings.patience} validations"
-                break
-            totals, stop = agree(batches, run.detector.max_objects, interruption.requested)
-            if stop:
-                yield from _told(run, launched)
-                run.save()
-                yield Interrupted(progress.step, run.out)
-                return
-
-            previous, launched = launched, _launch(run, batches, totals, data_seconds)
-            yield from _told(run, previous)  # its report came with the costs of this step
-            is_time = validates(length, progress.step, settings.validate_every)
-            save = is_time or progress.step % settings.checkpoint_every == 0
-            if save or launched.report.is_here:
-                yield from _told(run, launched)
-                launched = None
-            if is_time:
-                yield _validate(run)
-            if save:
-                run.save()
+        try:
+            reason = yield from _trained(run, saver, interruption)
+        except Stopped:
+            saver.save()
+            saver.require_saved()
+            yield Interrupted(progress.step, run.out, interruption.signal or SIGTERM)
+            return
+    saver.require_saved()
     yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
+
+
+def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Event, None, str]:
+    """Take the steps that are left, and return why there are no more. Stopped if the run is asked to stop."""
+    progress, length, settings = run.state.progress, run.length, run.experiment.train
+    launched = None
+    if progress.validation_due:
+        yield from _validated(run, saver, interruption)
+    for batches, data_seconds in _timed(_batches(run)):
+        if settings.patience and progress.validations_without_gain >= settings.patience:
+            return f"the AP did not rise for {settings.patience} validations"
+        totals, stop = agree(batches, run.detector.max_objects, interruption.requested)
+        if stop:
+            yield from _told(run, launched)
+            raise Stopped
+
+        previous, launched = launched, _launch(run, batches, totals, data_seconds)
+        yield from _told(run, previous)  # its report came with the costs of this step
+        progress.validation_due = validates(length, progress.step, settings.validate_every)
+        save = progress.validation_due or progress.step % settings.checkpoint_every == 0
+        if save or launched.report.is_here:
+            yield from _told(run, launched)
+            launched = None
+        if save:
+            saver.save()
+        if progress.validation_due:
+            yield from _validated(run, saver, interruption)
+    return "every step is done"
 
 
 def _started(run: Run) -> Started:
@@ -95,6 +111,7 @@ def _started(run: Run) -> Started:
         out=run.out,
         notes=run.notes,
         origins=run.origins,
+        validation_due=run.state.progress.validation_due,
     )
 
 
@@ -180,19 +197,23 @@ def _explained(run: Run) -> Iterator[None]:
         raise explain(error, run.train.catalog.paths_of(error.image_ids)) from None
 
 
-def _validate(run: Run) -> Validated:
+def _validated(run: Run, saver: Saver, interruption: Interruption) -> Iterator[Validated]:
+    """Validate, tell it, and save that it is done. The step before is saved, whatever happens here."""
+    yield _validate(run, saver, interruption)
+    saver.save()
+
+
+def _validate(run: Run, saver: Saver, interruption: Interruption) -> Validated:
     """Evaluate what is judged, each process its share of the images, and keep it while none is better."""
     start = time.perf_counter()
-    found, progress = validate(run), run.state.progress
+    found, progress = validate(run, lambda: interruption.requested), run.state.progress
     ap = found.metrics.AP
     gained, kept = progress.best_ap < ap, progress.best_ap <= ap
     progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1
+    progress.validation_due = False
     if kept:
         progress.best_ap, progress.best_step = ap, progress.step
-    if kept and run.accelerator.is_main_process:
-        path = run.out / "model.safetensors"
-        store.write(path, run.judged.state_dict(), run.experiment, run.judged.categories)
-        write_validation(run.out / "evaluation", found)
+        saver.keep(found)
     return Validated(
         step=progress.step,
         epoch=run.length.epoch(progress.step),

@@ -26,7 +26,7 @@ from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.inference.load import read
 from detrkit.models.pretrained import load_pretrained
-from detrkit.settings.experiment import Experiment, parse, to_toml
+from detrkit.settings.experiment import Experiment, parse, recipe, to_toml
 from detrkit.settings.section import describe
 from detrkit.settings.training import TrainSettings
 from detrkit.structures import Batch
@@ -35,8 +35,11 @@ from detrkit.training.averaging import Average
 from detrkit.training.memory import recompute_activations
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
+from detrkit.weights import store
 from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.transfer import Row, transfer
+
+_SETTINGS, _ORIGINS = "experiment.toml", "init.json"
 
 _MAY_CHANGE = {
     "data.workers",
@@ -91,12 +94,6 @@ class Run:
             shards_at_once=self.experiment.data.shards_at_once,
         )
 
-    def save(self) -> None:
-        """Save the training state, once for all processes."""
-        if self.accelerator.is_main_process:
-            checkpoint.save(self.out / "last", self.state, self.experiment.model_dump(mode="json"))
-        self.accelerator.wait_for_everyone()
-
 
 Measure = Callable[[Run], int]
 """Turns the budget of a run into steps."""
@@ -123,6 +120,9 @@ def prepare(
 ) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
 
+    A run that is resumed before it was ever saved starts from its beginning, with the settings, the number of
+    steps and the weights that it began with.
+
     Raises:
         DetrkitError: where the dataset, the settings, the weights or the run folder are at fault.
     """
@@ -132,27 +132,24 @@ def prepare(
     validation = read_data(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
     require_objects(train)
-    if resume and init is not None:
-        raise DetrkitError(f"{out} is resumed with its own weights: leave out --init {init}.")
     if resume:
-        experiment = _continued(experiment, out)
+        experiment, init = _continued(experiment, init, out)
     else:
         _require_fresh(out)
+    saved = resume and checkpoint.is_saved(out / "last")
 
     torch.manual_seed(experiment.train.seed)
     detector = build_detector(experiment, train.categories)
-    origins = [] if resume else _start(detector, experiment, init)
+    origins = [] if saved else _start(detector, experiment, init)
     run = _assemble(experiment, out, accelerator, train, validation, detector, origins)
-    if resume:
+    if saved:
         checkpoint.restore(out / "last", run.state)
     elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
-    if accelerator.is_main_process and not resume:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "experiment.toml").write_text("\n".join([*_comments(run), to_toml(run.experiment)]), "utf-8")
-        if init is not None:
-            origins_file = {"init": str(init), "tensors": [row._asdict() for row in origins]}
-            (out / "init.json").write_text(json.dumps(origins_file, indent=1), "utf-8")
+    if accelerator.is_main_process and not saved and not _has_begun(out):
+        _write_beginning(run, init)
+    if resume and not saved:
+        run.notes.append("No step of this run was saved before: it starts from its beginning.")
     accelerator.wait_for_everyone()
     return run
 
@@ -198,13 +195,62 @@ def _with_splits(experiment: Experiment, data: Path) -> Experiment:
 
 
 def _require_fresh(out: Path) -> None:
-    if (out / "experiment.toml").exists():
+    if _has_begun(out) or checkpoint.is_saved(out / "last"):
         raise DetrkitError(f"{out} already holds a run: resume it with --resume, or choose another --out.")
 
 
-def _continued(experiment: Experiment, out: Path) -> Experiment:
-    """The settings of the run to resume, which must be those asked for."""
-    saved = parse(checkpoint.read_experiment(out / "last"), f"{out / 'last' / 'state.json'}")
+def _has_begun(out: Path) -> bool:
+    return (out / _SETTINGS).exists()
+
+
+def _write_beginning(run: Run, init: Path | None) -> None:
+    """Write what a run begins with. Where the settings are there, so is all else."""
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+        (run.out / _ORIGINS).unlink(missing_ok=True)
+        if init is not None:
+            # the name of published weights is no file
+            source = str(init.resolve() if init.exists() else init)
+            origins = {"init": source, "tensors": [row._asdict() for row in run.origins]}
+            store.write_text(run.out / _ORIGINS, json.dumps(origins, indent=1))
+        store.write_text(run.out / _SETTINGS, "\n".join([*_comments(run), to_toml(run.experiment)]))
+    except OSError as error:
+        raise DetrkitError(
+            f"the run folder {run.out} cannot be written to ({error.strerror}): make room, or choose another "
+            "--out."
+        ) from None
+
+
+def _continued(experiment: Experiment, init: Path | None, out: Path) -> tuple[Experiment, Path | None]:
+    """The settings and the starting weights of the run to resume, which must be those asked for.
+
+    A folder in which nothing has begun, as of a run that was killed while it read its data, takes any.
+    """
+    if checkpoint.is_saved(out / "last"):
+        saved = parse(checkpoint.read_experiment(out / "last"), f"{out / 'last' / 'state.json'}")
+    elif _has_begun(out):
+        saved = recipe(out / _SETTINGS)
+    elif out.is_dir():
+        return experiment, init
+    else:
+        raise DetrkitError(f"there is no training state to resume from in {out}: start without --resume.")
+    return _same_settings(experiment, saved, out), _same_start(init, out)
+
+
+def _same_start(init: Path | None, out: Path) -> Path | None:
+    """The weights that the run started from."""
+    file = out / _ORIGINS
+    before = Path(json.loads(file.read_text("utf-8"))["init"]) if file.exists() else None
+    if init is not None and (before is None or init.resolve() != before.resolve()):
+        raise DetrkitError(
+            f"{out} started from {before or 'no file of weights'} and is resumed with its own weights: "
+            f"leave out --init {init}."
+        )
+    return before
+
+
+def _same_settings(experiment: Experiment, saved: Experiment, out: Path) -> Experiment:
+    """The settings to go on with."""
     if experiment.train.budget is not None and saved.train.max_steps is not None:
         # a budget was turned into steps when the run began, and counts no more
         train = experiment.train.model_copy(update={"budget": None, "max_steps": saved.train.max_steps})

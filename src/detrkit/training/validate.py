@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from detrkit.detectors.detr import DetrDetector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
 from detrkit.inference.matched import matched_queries
+from detrkit.training.interruption import Stopped, asked_anywhere
 from detrkit.training.prepare import Run
 from detrkit.weights import store
 
@@ -36,28 +39,31 @@ class Validation(NamedTuple):
     matched: list[list[int]]
 
 
-def validate(run: Run) -> Validation:
-    """Evaluate what is judged, and the weights that it is the average of if settings say so."""
-    metrics, results = _evaluate(run, run.judged)
+def validate(run: Run, asked: Callable[[], bool]) -> Validation:
+    """Evaluate what is judged, and the weights that it is the average of if settings say so.
+
+    Raises:
+        Stopped: ``asked`` said on the way, in any process, that the run is asked to stop.
+    """
+    metrics, results = _evaluate(run, run.judged, asked)
     matched = _matched(run)
     if run.average is None or not run.experiment.train.validate_raw:
         return Validation(metrics, results, None, 0.0, matched)
     start = time.perf_counter()
-    raw, _ = _evaluate(run, run.detector)
+    raw, _ = _evaluate(run, run.detector, asked)
     return Validation(metrics, results, raw, time.perf_counter() - start, matched)
 
 
 def write_validation(folder: Path, validation: Validation) -> None:
     """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all."""
     folder.mkdir(exist_ok=True)
-    detections, metrics = folder / ".detections.json.tmp", folder / ".metrics.json.tmp"
+    detections = folder / ".detections.json.tmp"
     write_results(detections, validation.results)
-    metrics.write_text(json.dumps(validation.metrics.to_dict(), indent=2) + "\n", "utf-8")
     store.replace(detections, folder / "detections.json")
-    store.replace(metrics, folder / "metrics.json")
+    store.write_text(folder / "metrics.json", json.dumps(validation.metrics.to_dict(), indent=2) + "\n")
 
 
-def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
+def _evaluate(run: Run, detector: Detector, asked: Callable[[], bool]) -> tuple[Metrics, list[Result]]:
     found = detect_split(
         detector,
         run.validation,
@@ -69,9 +75,11 @@ def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
     )
     mine = [
         result
-        for image_id, detections in found
+        for image_id, detections in takewhile(lambda _: not asked(), found)
         for result in to_results(run.validation, image_id, detections)
     ]
+    if asked_anywhere(asked()):
+        raise Stopped
     results = gather_object(mine)
     return evaluate_results(run.validation, results), results
 

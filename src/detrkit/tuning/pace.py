@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from detrkit.errors import AskedToStop
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Started, Stepped, Validated
 from detrkit.tuning.plan import Pace
@@ -54,7 +55,7 @@ def measure(experiment: Experiment, train: Train, steps: int = 15) -> Pace:
                     case Validated():
                         validation = event.seconds
                     case Interrupted():
-                        raise KeyboardInterrupt
+                        raise AskedToStop(event.signal)
                     case _:
                         pass
     step = median(seconds[steps // 4 :])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from detrkit.errors import AskedToStop
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event, Interrupted, Stepped, Validated
 from detrkit.tuning.attempt import Attempt, Objective
@@ -91,6 +92,6 @@ def _follow(events: Iterable[Event], attempt: Attempt, listener: Callable[[Event
             case Validated():
                 attempt.report(event.step, event.metrics.AP, recent(losses))
             case Interrupted():
-                raise KeyboardInterrupt
+                raise AskedToStop(event.signal)
             case _:
                 pass

@@ -1,15 +1,21 @@
 """Our own file: one ``.safetensors`` with the settings and categories in its metadata.
 
 It holds numbers and JSON only, so opening one never runs code of its author. Files are written under a
-temporary name, flushed to the disk and renamed, so that a reader never meets half of one.
+temporary name, flushed to the disk, read back and renamed, so that a reader never meets half of one, and the
+file that had the name before stays until the new one is whole.
 """
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -82,12 +88,27 @@ def read_categories(rows: Any) -> tuple[Category, ...]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is either there in whole or not at all."""
+    """Write a safetensors file that is either there in whole or not at all; OSError where it cannot be."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _room_beside(path) as temporary:
+        try:
+            save_file(stored, temporary, metadata)
+            _require_same(stored, temporary)
+        except SafetensorError as error:
+            raise _as_os_error(error, path) from None
+        replace(temporary, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is either there in whole or not at all; OSError where it cannot be."""
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata
-    )
-    replace(temporary, path)
+    try:
+        temporary.write_text(text, "utf-8")
+        replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -109,3 +130,39 @@ def replace(temporary: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _room_beside(path: Path) -> Iterator[Path]:
+    """Where the file can be written before it gets its name: alone in a folder.
+
+    safetensors has temporary files too, under names at random. In a folder of their own, what a kill leaves
+    of them is found and removed by the next attempt.
+    """
+    room = path.with_name(f".{path.name}.writing")
+    shutil.rmtree(room, ignore_errors=True)
+    room.mkdir()
+    try:
+        yield room / path.name
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _require_same(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a file that has not, to the last bit, what was written into it."""
+    with safe_open(path, framework="pt") as opened:
+        for name, tensor in tensors.items():
+            if not torch.equal(_bytes_of(opened.get_tensor(name)), _bytes_of(tensor)):
+                raise OSError(errno.EIO, f"tensor {name} reads back other than it was written", str(path))
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _as_os_error(error: SafetensorError, path: Path) -> OSError:
+    """What the operating system said, which safetensors tells as text alone."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(errno.EIO, str(error), str(path))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))

@@ -1,4 +1,5 @@
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 import detrkit.inference.load
 from detrkit import __version__
 from detrkit.cli.main import app
+from detrkit.errors import AskedToStop
 
 HELP_PAGES = ["--help", "train --help", "evaluate --help", "predict --help", "data --help"]
 
@@ -19,6 +21,7 @@ def test_help_pages_import_nothing_heavy() -> None:
 import sys
 from typer.testing import CliRunner
 from detrkit.cli.main import app
+from detrkit.errors import AskedToStop
 for page in {HELP_PAGES}:
     assert CliRunner().invoke(app, page.split()).exit_code == 0, page
 print([name for name in ("torch", "torchvision", "numpy", "matplotlib") if name in sys.modules])
@@ -77,6 +80,18 @@ def test_an_interruption_ends_with_130(photo: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(detrkit.inference.load, "load", interrupted)
     ran = CliRunner().invoke(app, ["predict", "model.safetensors", photo])
     assert ran.exit_code == 130
+    assert "Traceback" not in ran.output
+
+
+def test_a_training_that_a_signal_ended_amid_other_work_ends_with_its_code(
+    photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AskedToStop(signal.SIGTERM)
+
+    monkeypatch.setattr(detrkit.inference.load, "load", asked)
+    ran = CliRunner().invoke(app, ["predict", "model.safetensors", photo])
+    assert ran.exit_code == 143
     assert "Traceback" not in ran.output
 
 

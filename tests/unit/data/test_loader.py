@@ -161,7 +161,7 @@ def test_workers_heed_signals_of_their_parent_alone(train: SplitDataset) -> None
     steps = training_steps(train, **ORDER, steps=range(1000), workers=1)
     next(steps)
     (worker,) = multiprocessing.active_children()
-    for name in ("TERM", "INT"):
+    for name in ("TERM", "INT", "USR1", "USR2"):
         subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
     for _ in range(20):
         next(steps)

@@ -41,7 +41,7 @@ def test_there_is_a_line_per_event_with_all_that_it_tells(
     named = {"AP": 0.1, "AP50": 0.2, "AP75": 0.3, "APs": 0.4, "APm": 0.5, "APl": 0.6, "AR": 0.7, "objects": 3}
     assert validation["metrics"]["per_class"] == {"кошка": named}
     assert (validation["raw"], validation["raw_seconds"]) == (None, 0.0)
-    assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path)}
+    assert interrupted == {"event": "interrupted", "step": 1, "out": str(tmp_path), "signal": 15}
     assert finished["event"] == "finished"
     assert (finished["best_ap"], finished["best_step"]) == (0.421, 32)
 
@@ -104,3 +104,54 @@ def test_what_ended_a_run_is_its_last_line_until_it_goes_on(
     assert lines(tmp_path)[-1] == {"event": "failed", "step": 1, "error": "the loss is not finite"}
     tell(JsonLines(tmp_path), events.started(step=1))
     assert [line["event"] for line in lines(tmp_path)] == ["step"]
+
+
+def test_a_validation_that_is_begun_again_is_told_once(events: Any, tell: Callable, tmp_path: Path) -> None:
+    tell(JsonLines(tmp_path), events.started(), events.stepped(1), events.validated(1))
+    tell(JsonLines(tmp_path), events.started(step=1))
+    assert [line["event"] for line in lines(tmp_path)] == ["step", "validation"]
+    tell(JsonLines(tmp_path), events.started(step=1)._replace(validation_due=True), events.validated(1))
+    assert [line["event"] for line in lines(tmp_path)] == ["step", "validation"]
+
+
+def test_lines_that_cannot_be_written_wait_and_half_a_line_is_taken_back(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, away = tmp_path / "run", tmp_path / "away"
+    folder.mkdir()
+    log = JsonLines(folder)
+    tell(log, events.started(), events.stepped(1))
+    with log.path.open("a") as file:
+        file.write('{"event": "step", "st')  # as a disk leaves it that becomes full
+    folder.rename(away)
+    tell(log, events.stepped(2), events.validated(2))
+    away.rename(folder)
+    tell(log, events.stepped(3))
+    told = [(line["event"], line["step"]) for line in lines(folder)]
+    assert told == [("step", 1), ("step", 2), ("validation", 2), ("step", 3)]
+    warned, over = [record.getMessage() for record in caplog.records]
+    assert f"{log.path} cannot be written (No such file or directory)" in warned
+    assert over == f"{log.path} is written again."
+
+
+def test_a_run_does_not_end_well_with_lines_that_were_never_written(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = JsonLines(folder)
+    tell(log, events.started(), events.stepped(1))
+    folder.rename(tmp_path / "away")
+    tell(log, events.stepped(2))
+    with pytest.raises(DetrkitError, match=r"log\.jsonl lacks its last 2 lines"):
+        tell(log, events.finished(2))
+
+
+def test_a_resumed_run_says_which_steps_its_log_lacks(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(JsonLines(tmp_path), events.started(), events.stepped(1), events.stepped(4))
+    assert not caplog.records
+    tell(JsonLines(tmp_path), events.started(step=5))
+    (record,) = caplog.records
+    assert "lacks 3 of the 5 steps that are done, first step 2" in record.getMessage()

@@ -1,5 +1,6 @@
 from collections.abc import Callable
-from io import StringIO
+from io import FileIO, StringIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,12 @@ def test_an_interruption_says_how_to_go_on(events: Any, tell: Callable) -> None:
     text = shown(tell, events.started(), events.interrupted(7))
     assert "step 7 is saved" in text
     assert "--resume" in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_run_goes_on_whose_output_cannot_be_written(events: Any, tell: Callable) -> None:
+    with TextIOWrapper(FileIO("/dev/full", "w"), write_through=True) as full:
+        with pytest.raises(OSError, match="No space left"):
+            full.write("nobody hears this")
+        said = [events.started(), events.stepped(2), events.validated(2), events.finished(2)]
+        tell(ProgressBar(Console(file=full)), *said)

@@ -59,6 +59,20 @@ def test_a_resumed_runs_curve_has_every_step_once(
     assert curves(tmp_path)["train/loss"] == [(1, 10.0), (2, 5.0), (3, 0.5), (4, 0.5), (5, 0.5)]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's writer
+def test_a_tracker_that_cannot_write_is_let_go_and_said_once(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    trackers = Trackers(folder, ["tensorboard"])
+    tell(trackers, events.started(), events.stepped(1))
+    folder.rename(tmp_path / "away")
+    tell(trackers, *(events.stepped(step) for step in (2, 3, 4)), events.validated(4), events.finished(4))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"tensorboard of {folder} cannot write its curves (No such file or directory)" in said
+    assert curves(tmp_path / "away")["train/loss"] == [(1, 10.0)]
+
+
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
 def test_a_tracker_that_is_not_installed_is_said_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_detr: dict[str, object], name: str

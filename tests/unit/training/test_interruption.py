@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from detrkit.training.interruption import Interruption
+from detrkit.training.interruption import ECHO, Interruption
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +21,19 @@ def handlers() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_and_the_second_acts_as_always(number: int, handlers: list[int]) -> None:
-    with Interruption() as interruption:
+def test_the_first_signal_asks_its_echo_does_nothing_and_a_later_one_acts_as_always(
+    number: int, handlers: list[int]
+) -> None:
+    now = 100.0
+    with Interruption(clock=lambda: now) as interruption:
         assert not interruption.requested
         os.kill(os.getpid(), number)
         assert interruption.requested
+        now += ECHO
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.signal == number
         assert handlers == []
+        now += 0.1
         os.kill(os.getpid(), number)
         assert handlers == [number]
 

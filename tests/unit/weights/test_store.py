@@ -201,3 +201,20 @@ def test_a_file_appears_only_when_it_is_complete_and_flushed(
     store.write(path, tensors(), experiment, CATEGORIES)
     # The content before it has its name, and the folder after.
     assert flushed == [False, True]
+
+
+def test_a_file_that_reads_back_other_than_written_never_gets_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "model.safetensors", torch.tensor([1.0, float("nan"), -0.0])
+    store.write_tensors(path, {"weight": kept}, {})
+    before = path.read_bytes()
+
+    def write_zero_for_minus_zero(tensors: dict, file: Path, metadata: dict) -> None:
+        save_file({name: tensor + 0.0 for name, tensor in tensors.items()}, file, metadata)
+
+    monkeypatch.setattr(store, "save_file", write_zero_for_minus_zero)
+    with pytest.raises(OSError, match="tensor weight reads back other than it was written"):
+        store.write_tensors(path, {"weight": kept}, {})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
