@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The releases that detrkit is tested with; a machine with a GPU wants these as well.
 TORCH := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test test-long check format bench clean
+.PHONY: demo test test-long fuzz check format bench lock audit floors clean
 
 demo: .venv/ready
 	rm -rf demo/run
@@ -19,6 +19,15 @@ test: .venv/ready
 
 test-long: .venv/ready
 	$(BIN)/pytest -m long
+
+# Damaged files for every reader, each of which gets this many without guidance and as many guided by coverage.
+FUZZ := 10000
+fuzz: .venv/ready
+	DETRKIT_FUZZ=$(FUZZ) $(BIN)/pytest -n 2 tests/fuzz
+	$(BIN)/pip install --quiet --target build/fuzz atheris
+	for target in $$($(BIN)/python tests/fuzz/targets.py); do \
+	  DETRKIT_CACHE=off PYTHONPATH=build/fuzz $(BIN)/python tests/fuzz/guided.py $$target -runs=$(FUZZ) || exit 1; \
+	done
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -36,12 +45,36 @@ bench: .venv/ready
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py; done
 	$(BIN)/python benchmarks/render.py
 
-clean:
-	rm -rf .venv demo
+# The releases that are installed, as those that a fresh environment gets. What torch needs follows from its own.
+lock: .venv/ready
+	echo "# What detrkit is developed and tested with, beside torch: written by make lock." > requirements.lock
+	$(BIN)/pip freeze --exclude-editable | grep -Ev '^(torch|torchvision|triton|nvidia-|cuda-)| @ ' >> requirements.lock
 
-.venv/ready: pyproject.toml
+# Known vulnerabilities in what is installed, asked of PyPI; --strict, since what cannot be asked is not known.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	printf '%s\n' $(TORCH) > build/torch.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock -r build/torch.txt
+
+# The lowest releases that pyproject.toml allows, with a quick part of the tests. It downloads torch 2.6: some 3 GB.
+FLOORS := build/floors/bin
+floors:
+	$(PYTHON) -m venv --clear build/floors
+	$(FLOORS)/pip install --quiet uv
+	$(FLOORS)/uv pip compile --quiet --resolution lowest-direct --python $(FLOORS)/python pyproject.toml -o build/floors.txt
+	$(FLOORS)/uv pip install --quiet --python $(FLOORS)/python -r build/floors.txt \
+	  pytest pytest-xdist hypothesis beartype pycocotools
+	$(FLOORS)/uv pip install --quiet --python $(FLOORS)/python --no-deps --editable .
+	$(FLOORS)/pytest -n 2 $(addprefix tests/unit/,test_boxes.py test_catalog.py settings layers objective \
+	  models data evaluation training/test_checkpoint.py weights/test_store.py weights/test_official.py)
+
+clean:
+	rm -rf .venv demo build
+
+.venv/ready: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable . --group dev
+	$(BIN)/pip install --quiet --constraint requirements.lock $(TORCH)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable . --group dev
 	touch $@

@@ -1,5 +1,6 @@
-"""The one exception that tells a user what to mend, and the one that says that the user asked to stop."""
+"""The one exception that tells a user what to mend, how it shows values, and the one of who asked to stop."""
 
+from reprlib import Repr
 from signal import Signals
 
 
@@ -21,3 +22,17 @@ class AskedToStop(KeyboardInterrupt):
     def __init__(self, signal: Signals) -> None:
         super().__init__(signal.name)
         self.signal = signal
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: as Python writes it, but shortened where it is long or deep."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of too many digits"
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 12

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
 _ORIENTATION = 0x0112
@@ -29,11 +30,11 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header:
     """The header of an image file; DetrkitError if it is missing or no image."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return Header(image.height, image.width, _orientation(image))
     except FileNotFoundError:
         raise DetrkitError(f"the image {path} does not exist: restore it or leave it out.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # noqa: BLE001 a damaged file may raise anything in Pillow's many readers
         reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise DetrkitError(
             f"the image {path} cannot be read: {reason}; restore it or leave it out."

@@ -5,7 +5,6 @@ that COCO was annotated and is read with do not. So a dataset's stated size deci
 picture is turned as a viewer would.
 """
 
-import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _QUARTER_TURNS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 
@@ -26,7 +25,7 @@ def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Ten
     """The RGB pixels of an image file; transparency is dropped, and 16-bit grey is scaled to 8 bits.
 
     Args:
-        path: A file of any format that Pillow reads.
+        path: A file of one of the ``FORMATS``.
         expected: (height, width) stated by the dataset. The stored pixels are taken as they are if they
             have this size, and turned by the EXIF orientation if that gives it.
 
@@ -47,14 +46,16 @@ def read_reduced_image(
     may lie partly outside the image. With ``content``, the bytes of an image file, ``path`` only names it.
     """
     try:
-        with Image.open(path if content is None else BytesIO(content)) as image:
+        with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as image:
             turned = _is_turned(image, path, expected)
             reduced_by = _reduce(image, reduction)
             upright = ImageOps.exif_transpose(image) if turned else image
             return pil_to_tensor(_to_rgb(upright, path)), reduced_by
     except FileNotFoundError:
         raise DetrkitError(f"the image {path} does not exist: restore it or leave it out.") from None
-    except _UNREADABLE as error:
+    except DetrkitError:
+        raise
+    except Exception as error:  # noqa: BLE001 a damaged file may raise anything in Pillow's many readers
         # Pillow's own sentence would name the file once more
         reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
         raise DetrkitError(

@@ -41,7 +41,8 @@ def _read(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:  # both formats' errors, and that of Unicode, are a ValueError
+    # both formats' errors, and that of Unicode, are a ValueError
+    except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(f"{file} cannot be read ({error}): write old names with their new ones.") from None
     if not isinstance(content, dict) or not all(isinstance(new, str) for new in content.values()):
         raise DetrkitError(

@@ -19,6 +19,7 @@ from detrkit.data.formats.voc import write_voc_split
 from detrkit.data.formats.yolo import write_yolo
 from detrkit.data.headers import read_header
 from detrkit.data.naming import new_names
+from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
 _APP1, _START_OF_SCAN = 0xE1, 0xDA
@@ -176,7 +177,7 @@ def _turns_wrongly(stored: Path, size: tuple[int, int]) -> bool:
 
 def _save_unturned(stored: Path, image: Path) -> None:
     """Save the same pixels without the notes that turn them."""
-    with Image.open(stored) as opened:
+    with Image.open(stored, formats=FORMATS) as opened:
         if opened.format in ("JPEG", "MPO"):
             image.write_bytes(_without_notes(stored.read_bytes()))
         else:

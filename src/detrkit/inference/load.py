@@ -9,8 +9,8 @@ from torch import Tensor
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
+from detrkit.models.pickled import unpickle
 from detrkit.weights import huggingface, official, store, torchvision
-from detrkit.weights.pickled import unpickle
 from detrkit.weights.store import Stored
 
 
@@ -30,8 +30,10 @@ def load(
         DetrkitError: where it holds none, or tensors that do not fit. Nothing is loaded in part.
     """
     stored = read(Path(path), overrides)
+    with torch.device("meta"):  # where settings of any size take no memory
+        wanted = build_detector(stored.experiment, stored.categories).state_dict()
+    require_same_tensors(stored.tensors, wanted, str(path))
     detector = build_detector(stored.experiment, stored.categories)
-    require_same_tensors(stored.tensors, detector.state_dict(), str(path))
     detector.load_state_dict(stored.tensors)
     return detector.eval().to(device)
 
@@ -54,7 +56,7 @@ def read(path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
 
 
 def require_same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
-    """Refuse tensors that differ in name or shape from those wanted."""
+    """Refuse tensors that differ from those wanted in name, shape, or in having real numbers."""
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
         raise DetrkitError(
@@ -70,6 +72,8 @@ def require_same_tensors(found: dict[str, Tensor], wanted: dict[str, Tensor], so
                 f"{source}: '{name}' has shape {tuple(tensor.shape)}, but its settings call for "
                 f"{tuple(wanted[name].shape)}."
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise DetrkitError(f"{source}: '{name}' has {tensor.dtype}, not {wanted[name].dtype}.")
 
 
 def _file_of(path: Path) -> Path:

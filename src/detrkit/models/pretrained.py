@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from detrkit.errors import DetrkitError
+from detrkit.models.pickled import require_tensors, unpickle
 from detrkit.models.ssd import feature_maps
 from detrkit.settings.classical import MobileNetSettings, VggSettings
 from detrkit.settings.model import ResNetSettings
@@ -33,11 +34,26 @@ def load_pretrained(backbone: nn.Module, settings: ResNetSettings | VggSettings 
         case "imagenet":
             weights, source = _imagenet(settings.name)
         case path:
-            weights, source = _read(Path(path)), path
+            weights, source = read_weights(Path(path)), path
     if isinstance(settings, ResNetSettings):
         _load_resnet(backbone, weights, source, settings.name)
     else:
         _load_features(backbone, weights, source, settings)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file; DetrkitError where it holds anything else."""
+    if not path.is_file():
+        raise DetrkitError(
+            f"model.backbone.weights is '{path}', which is no file; it may be imagenet, none, or a .pth or "
+            ".safetensors file of a ResNet."
+        )
+    if path.suffix != ".safetensors":
+        return require_tensors(unpickle(path), path)
+    try:
+        return load_file(path)
+    except Exception as error:  # noqa: BLE001 a damaged file makes safetensors raise almost anything
+        raise DetrkitError(f"{path} is not a readable file of weights: {_reason(error)}.") from None
 
 
 def _load_resnet(backbone: nn.Module, weights: dict[str, Tensor], source: str, name: str) -> None:
@@ -97,26 +113,9 @@ def fetch(weights: WeightsEnum, what: str, instead: str) -> tuple[dict[str, Tens
     return dict(found), file_name
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise DetrkitError(
-            f"model.backbone.weights is '{path}', which is no file; it may be imagenet, none, or a .pth or "
-            ".safetensors file of a ResNet."
-        )
-    try:
-        found = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        )
-    except Exception as error:  # noqa: BLE001 torch.load raises whatever the bytes of a damaged file provoke
-        raise DetrkitError(f"{path} is not a readable file of weights: {_reason(error)}.") from None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise DetrkitError(f"{path} does not hold a ResNet's state dict of tensors.")
-    return found
-
-
 def _reason(error: Exception) -> str:
     lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _require_fit(weights: dict[str, Tensor], backbone: nn.Module, source: str, name: str) -> None:

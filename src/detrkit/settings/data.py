@@ -10,6 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 from detrkit.settings.section import Section
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1, le=2**14)]
+"""Of an image, in pixels. A larger one than that fills the memory."""
 
 
 class DataSettings(Section):
@@ -31,17 +33,17 @@ class DataSettings(Section):
     """Whether training reads a JPEG at 1/2, 1/4 or 1/8 of its size where it needs no more pixels."""
     flip: Probability = 0.5
     """Probability of a horizontal flip."""
-    short_sides: tuple[PositiveInt, ...] = Field(default=tuple(range(480, 801, 32)), min_length=1)
+    short_sides: tuple[Side, ...] = Field(default=tuple(range(480, 801, 32)), min_length=1)
     """A training image's shorter side is resized to one of these, in pixels."""
-    max_size: PositiveInt = 1333
+    max_size: Side = 1333
     """No image is resized to a longer side above this, in pixels, in training and evaluation."""
     crop_probability: Probability = 0.5
     """Probability that a training image is cropped before it is resized."""
-    crop_short_sides: tuple[PositiveInt, ...] = Field(default=(400, 500, 600), min_length=1)
+    crop_short_sides: tuple[Side, ...] = Field(default=(400, 500, 600), min_length=1)
     """Before a crop, the shorter side is resized to one of these, in pixels."""
-    crop_sides: tuple[PositiveInt, PositiveInt] = (384, 600)
+    crop_sides: tuple[Side, Side] = (384, 600)
     """Smallest and largest side of a crop, in pixels."""
-    eval_short_side: PositiveInt = Field(default_factory=lambda given: max(given["short_sides"]))
+    eval_short_side: Side = Field(default_factory=lambda given: max(given["short_sides"]))
     """Shorter side in evaluation, in pixels. Unless set, the largest of `short_sides`."""
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import Field, model_validator
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.classical import (
     FasterRcnnSettings,
     FcosSettings,
@@ -85,7 +85,7 @@ def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = No
     text, source = _read_recipe(str(name_or_path))
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DetrkitError(f"{source} is not TOML: {error}.") from None
     return parse(tree, source, overrides)
 
@@ -95,7 +95,7 @@ def parse(tree: dict[str, Any], source: str, overrides: Mapping[str, object] | N
     known = setting_names(Experiment)
     for key, value in (overrides or {}).items():
         if key not in known:
-            raise DetrkitError(f"there is no setting '{key}'{did_you_mean(key, known)}")
+            raise DetrkitError(f"there is no setting {shown(key)}{did_you_mean(key, known)}")
         _put(tree, key, value, source)
     return read_section(Experiment, tree, source)
 
@@ -145,10 +145,10 @@ def _read_recipe(name: str) -> tuple[str, str]:
     if name.endswith(".toml"):
         try:
             return Path(name).read_text("utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise DetrkitError(f"the recipe {name} cannot be read: {error}.") from None
     raise DetrkitError(
-        f"there is no recipe '{name}'{did_you_mean(name, recipe_names())} "
+        f"there is no recipe {shown(name)}{did_you_mean(name, recipe_names())} "
         f"The recipes are {', '.join(recipe_names())}, or a .toml file."
     )
 
@@ -156,10 +156,12 @@ def _read_recipe(name: str) -> tuple[str, str]:
 def _parse_assignment(assignment: str) -> tuple[str, object]:
     key, equals, text = assignment.partition("=")
     if not equals:
-        raise DetrkitError(f"'{assignment}' is not a setting: write it as name=value, such as optim.lr=2e-4.")
+        raise DetrkitError(
+            f"{shown(assignment)} is not a setting: write it as name=value, such as optim.lr=2e-4."
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     return key.strip(), value
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from detrkit.settings.section import Section, kind_unless_given
 
@@ -71,11 +71,11 @@ class BackboneSettings(ResNetSettings):
 class TransformerSettings(Section):
     """What encoder and decoder layers have in common."""
 
-    width: PositiveInt = 256
+    width: Annotated[int, Field(ge=1, le=2**14)] = 256
     """Size of a token (`D`)."""
     heads: PositiveInt = 8
     """Attention heads."""
-    feedforward: PositiveInt = 2048
+    feedforward: Annotated[int, Field(ge=1, le=2**17)] = 2048
     """Hidden size of the feed-forward networks."""
     dropout: Dropout = 0.1
     """Dropout of attention weights, residual branches and feed-forward networks."""
@@ -94,7 +94,7 @@ class TransformerSettings(Section):
 class EncoderSettings(Section):
     """Self-attention over the tokens of the feature map."""
 
-    layers: Annotated[int, Field(ge=0)] = 6
+    layers: Annotated[int, Field(ge=0, le=100)] = 6
     """Number of layers; 0 hands the projected features to the decoder."""
     position: Literal["sine", "learned"] = "sine"
     """How a token knows its place: fixed sines and cosines, or a learned table of 50 rows and columns."""
@@ -105,9 +105,9 @@ class EncoderSettings(Section):
 
 
 class _DecoderSettings(Section):
-    layers: PositiveInt = 6
+    layers: Annotated[int, Field(ge=1, le=100)] = 6
     """Number of layers (`L`), each of which predicts."""
-    queries: PositiveInt = 100
+    queries: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Number of object queries (`Q`): the most objects that can be found in one image."""
 
 
@@ -141,7 +141,7 @@ class DenoisingSettings(Section):
     is DINO's (Zhang et al. 2022).
     """
 
-    groups: NonNegativeInt = 0
+    groups: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many noisy copies of an image's objects are trained on at once; 0 has no denoising."""
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Part of the labels that are drawn anew."""
@@ -157,7 +157,7 @@ class AnchorDecoderSettings(_PlacedDecoderSettings):
 
     kind: Literal["anchor"] = "anchor"
     """Which decoder."""
-    groups: PositiveInt = 1
+    groups: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many sets of queries are trained side by side, each matched on its own, of which one is kept for
     use: more objects find a query to teach (Group DETR). 1 has no further set."""
     denoising: DenoisingSettings = DenoisingSettings()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 
 
 class Section(BaseModel):
@@ -32,9 +32,9 @@ def read_section(kind: type[SectionT], tree: Mapping[str, object], source: str) 
         DetrkitError: One sentence about the first unknown name or wrong value.
     """
     known = setting_names(kind)
-    for name in _leaves(tree):
+    for name in _leaves(tree, known):
         if name not in known:
-            raise DetrkitError(f"{source}: there is no setting '{name}'{did_you_mean(name, known)}")
+            raise DetrkitError(f"{source}: there is no setting {shown(name)}{did_you_mean(name, known)}")
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -71,18 +71,21 @@ def describe(section: Section, prefix: str = "") -> Iterator[tuple[str, object, 
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of a sentence about an unknown word: a full stop, or a guess at what was meant."""
+    word = word[-100:]  # what is longer is like none
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     guess = next(iter(same_leaf or close), None)
     return f": did you mean '{guess}'?" if guess else "."
 
 
-def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+def _leaves(tree: Mapping[str, object], known: list[str], prefix: str = "") -> Iterator[str]:
+    """The dotted names of a tree, which is followed as deep as there are sections."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in known):
+            yield from _leaves(value, known, f"{name}.")
         else:
-            yield f"{prefix}{key}"
+            yield name
 
 
 def _explain(error: ErrorDetails, kind: type[Section]) -> str:
@@ -92,8 +95,8 @@ def _explain(error: ErrorDetails, kind: type[Section]) -> str:
         reason = f"Input should be one of {error.get('ctx', {})['expected_tags']}"
     elif error["type"] == "extra_forbidden":
         reason = _why_extra(where, kind, error["loc"])
-    shown = "" if isinstance(value, dict | Section) else f" = {value!r}"
-    return ": ".join(filter(None, (where + shown, reason.removeprefix("Value error, "))))
+    given = "" if isinstance(value, dict | Section) else f" = {shown(value)}"
+    return ": ".join(filter(None, (where + given, reason.removeprefix("Value error, "))))
 
 
 def _why_extra(where: str, kind: type[Section], place: tuple[int | str, ...]) -> str:

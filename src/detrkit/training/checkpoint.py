@@ -8,6 +8,7 @@ dropout and learning rate need no place here, since they are functions of the se
 
 import json
 import shutil
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from torch.optim import Optimizer
 
 from detrkit.catalog import Category, require_same_categories
 from detrkit.detectors.detector import Detector
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.training.averaging import Average
 from detrkit.weights import store
 
 _VERSION = 1
 _STATE = "state.json"
+_TENSORS = re.compile(r"tensors-\d+\.safetensors")
 _ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment", "categories"}
 
 
@@ -136,10 +138,12 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raise DetrkitError(
             f"there is no training state to resume from in {folder}: start without --resume."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(f"{path} is damaged ({error}): start another run.") from None
     if not isinstance(found, dict) or found.get("version") != _VERSION or not found.keys() >= _ENTRIES:
         raise DetrkitError(f"{path} is not a training state of version {_VERSION}.")
+    if not _TENSORS.fullmatch(str(found["tensors"])):
+        raise DetrkitError(f"{path} names the tensors {shown(found['tensors'])}, which is no file beside it.")
     return found
 
 

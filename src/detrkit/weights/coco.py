@@ -5,6 +5,7 @@ no object has; the checkpoints' softmax runs over them all the same, so none may
 """
 
 from detrkit.catalog import Category
+from detrkit.errors import DetrkitError
 
 _NAMES = {
     1: "person",
@@ -93,3 +94,12 @@ COCO_91 = tuple(
     Category(label, _NAMES.get(label, f"unused {label}"), used=label in _NAMES) for label in range(91)
 )
 """The 91 labels of the releases, 11 of them unused."""
+
+MOST_CLASSES = 100_000
+"""Four times those of the largest public datasets. A file needs few bytes to claim far more."""
+
+
+def require_class_count(num_classes: int, source: str) -> None:
+    """Refuse a checkpoint that has no classes, or so many that naming them would take the memory."""
+    if not 1 <= num_classes <= MOST_CLASSES:
+        raise DetrkitError(f"{source} has {num_classes:,} classes, but 1 to {MOST_CLASSES:,} are expected.")

@@ -13,7 +13,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import detr_settings, parse
 from detrkit.settings.model import (
     AnchorDecoderSettings,
@@ -96,13 +96,15 @@ def _family_of(config: Json, source: Path) -> Family:
             family = DAB_DETR
         case other:
             raise DetrkitError(
-                f"{source} is of a model of type '{other}', but of transformers' models detrkit reads "
+                f"{source} is of a model of type {shown(other)}, but of transformers' models detrkit reads "
                 f"'{DETR.model_type}', '{CONDITIONAL_DETR.model_type}' and '{DAB_DETR.model_type}' only."
             )
-    architecture = (config.get("architectures") or [family.architecture])[0]
+    architectures = config.get("architectures") or [family.architecture]
+    architecture = architectures[0] if isinstance(architectures, list) else architectures
     if architecture != family.architecture:
         raise DetrkitError(
-            f"{source} is of a {architecture}, but of its kind detrkit reads {family.architecture} only."
+            f"{source} is of a {str(architecture)[:100]}, but of its kind detrkit reads "
+            f"{family.architecture} only."
         )
     return family
 
@@ -164,9 +166,16 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     if not isinstance(files, dict):
         raise DetrkitError(f"{folder / _SHARDS} has no weight_map, from tensors to files.")
     found: dict[str, Tensor] = {}
-    for file in sorted({Path(str(file)).name for file in files.values()}):
+    for file in sorted({_plain_name(file, folder / _SHARDS) for file in files.values()}):
         found |= store.read_tensors(folder / file)[0]
     return found
+
+
+def _plain_name(name: object, source: Path) -> str:
+    """The name of a shard, which may only mean a file beside its index."""
+    if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\:\0"):
+        raise DetrkitError(f"{source} names the shard {shown(name)}, but a file beside it is expected.")
+    return name
 
 
 def _read_json(path: Path) -> Json:
@@ -176,7 +185,7 @@ def _read_json(path: Path) -> Json:
         raise DetrkitError(
             f"there is no {path}, which transformers' save_pretrained writes beside the weights."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(f"{path} cannot be read: {error}.") from None
     if not isinstance(tree, dict):
         raise DetrkitError(f"{path} is no JSON object.")

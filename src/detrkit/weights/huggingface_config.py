@@ -13,7 +13,7 @@ from typing import Any
 
 from detrkit.catalog import Category
 from detrkit.data.collate import MEAN, STD
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.data import DataSettings
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.model import BackboneSettings, DetrSettings
@@ -85,7 +85,7 @@ def has_timm_backbone(config: Json, source: Path) -> bool:
             return False
         case other:
             kind = other.get("model_type") if isinstance(other, dict) else other
-            raise DetrkitError(f"{source} has a backbone of type '{kind}', which is no ResNet.")
+            raise DetrkitError(f"{source} has a backbone of type {shown(kind)}, which is no ResNet.")
 
 
 def transformer_settings(config: Json, width: object) -> Json:
@@ -146,6 +146,10 @@ def refuse_auxiliary_loss(config: Json, source: Path) -> None:
 def backbone_settings(config: Json, source: Path) -> Json:
     """The settings of the ResNet; DetrkitError where it is none that detrkit has."""
     about = config.get("backbone_config") or config.get("backbone_kwargs") or {}
+    if not isinstance(about, dict):
+        raise DetrkitError(
+            f"{source} describes its backbone as {shown(about)}, but a JSON object is expected."
+        )
     if _last(about, "out_features") not in (None, "stage4", "layer4") or (
         _last(about, "out_indices") not in (None, 4, -1)
     ):
@@ -158,7 +162,7 @@ def backbone_settings(config: Json, source: Path) -> Json:
     known = re.fullmatch(r"(?:tv_)?(resnet\d+)(?:\..*)?", name)
     if known is None or known[1] not in _RESNETS or stride not in (None, 16, 32):
         raise DetrkitError(
-            f"{source} has timm's backbone '{name}' with output_stride {stride}, but detrkit has "
+            f"{source} has timm's backbone {shown(name)} with output_stride {shown(stride)}, but detrkit has "
             f"{', '.join(_RESNETS)} with 32 or 16."
         )
     return {"name": known[1], "norm": "frozen", "dilation": stride == 16}
@@ -172,22 +176,27 @@ def to_data_settings(preprocessor: Json, source: Path, overrides: Mapping[str, o
     """
     for name, wanted in _PIXELS.items():
         if preprocessor.get(name, wanted) != wanted:
-            raise DetrkitError(f"{source} has {name} {preprocessor[name]}, but detrkit needs {wanted}.")
+            given = shown(preprocessor[name])
+            raise DetrkitError(f"{source} has {name} {given}, but detrkit needs {wanted}.")
     longest = preprocessor.get("max_size") or 1333
+    if type(longest) is not int:
+        raise DetrkitError(f"{source} has max_size {shown(longest)}, but a whole number is expected.")
     match preprocessor.get("size"):
         case None:
             return {}
         case int(shortest):
             return _sizes(shortest, longest)
-        case {"shortest_edge": int(shortest), **rest}:
-            return _sizes(shortest, rest.get("longest_edge") or longest)
+        case {"shortest_edge": int(shortest), "longest_edge": int(longest_edge)}:
+            return _sizes(shortest, longest_edge)
+        case {"shortest_edge": int(shortest), **rest} if not rest.get("longest_edge"):
+            return _sizes(shortest, longest)
         case {"max_height": int(height), "max_width": int(width)} if height == width:
             return _sizes(height, width)
         case _ if "data.eval_short_side" in overrides:
             return {}
         case other:
             raise DetrkitError(
-                f"{source} has size {other}, which detrkit cannot resize to: add --set "
+                f"{source} has size {shown(other)}, which detrkit cannot resize to: add --set "
                 "data.eval_short_side=800, or what suits the model."
             )
 
@@ -316,8 +325,9 @@ def _resnet(about: Json, source: Path) -> str:
         if all(found[key] == value for key, value in _resnet_config(name).items()):
             return name
     raise DetrkitError(
-        f"{source} has a ResNet with layer_type '{found['layer_type']}', depths {found['depths']} and "
-        f"hidden_sizes {found['hidden_sizes']}, but detrkit has {', '.join(_RESNETS)} in their usual form."
+        f"{source} has a ResNet with layer_type {shown(found['layer_type'])}, "
+        f"depths {shown(found['depths'])} and hidden_sizes {shown(found['hidden_sizes'])}, but detrkit has "
+        f"{', '.join(_RESNETS)} in their usual form."
     )
 
 
@@ -344,5 +354,5 @@ def _sizes(shortest: int, longest: int) -> Json:
 
 
 def _shown(value: object) -> str:
-    """A value as json has it."""
-    return json.dumps(value, ensure_ascii=False)
+    """A value as json has it, shortened where it is long."""
+    return json.dumps(value, ensure_ascii=False)[:100]

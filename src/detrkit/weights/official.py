@@ -16,9 +16,9 @@ from torch import Tensor
 
 from detrkit.catalog import Category
 from detrkit.errors import DetrkitError
+from detrkit.models.pickled import require_tensors, unpickle
 from detrkit.settings.experiment import Experiment, parse
-from detrkit.weights.coco import COCO_91
-from detrkit.weights.pickled import unpickle
+from detrkit.weights.coco import COCO_91, require_class_count
 from detrkit.weights.rename import OF_DETR, Place, Rules, from_stored, rename, require_settings, to_stored
 from detrkit.weights.store import Stored, read_categories, replace
 
@@ -80,7 +80,7 @@ def from_pickle(content: object, path: Path, overrides: Mapping[str, object] | N
         DetrkitError: where the file is not such a checkpoint, or nothing says whether it is DC5.
     """
     found = _checked(content, path)
-    model, arguments = found["model"], vars(found.get("args", argparse.Namespace()))
+    model, arguments = require_tensors(found["model"], path), vars(found.get("args", argparse.Namespace()))
     if "detrkit" in found:
         experiment, categories = _written_here(found["detrkit"], path, overrides)
         return to_stored(model, layout, experiment, categories, str(path))
@@ -93,7 +93,7 @@ def from_pickle(content: object, path: Path, overrides: Mapping[str, object] | N
         )
     tree["model"]["backbone"]["dilation"] = bool(known)
     experiment = parse(tree, str(path), overrides)
-    categories = _categories(model["class_embed.weight"].shape[0] - 1)
+    categories = _categories(_size(model, "class_embed.weight", 0, path) - 1, path)
     return to_stored(model, layout, experiment, categories, str(path))
 
 
@@ -110,8 +110,7 @@ def write(path: Path, stored: Stored) -> None:
 
 
 def _checked(found: Any, path: Path) -> dict[str, Any]:
-    model = found.get("model") if isinstance(found, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise DetrkitError(
             f"{path} is not a checkpoint of the original release: it has no state dict 'model'."
         )
@@ -126,27 +125,22 @@ def _written_here(
     text: object, path: Path, overrides: Mapping[str, object] | None
 ) -> tuple[Experiment, tuple[Category, ...]]:
     try:
-        about = json.loads(str(text))
-        return parse(dict(about["experiment"]), str(path), overrides), read_categories(about["categories"])
-    except (KeyError, ValueError, TypeError) as error:
+        about = json.loads(text) if isinstance(text, str) else None
+        settings, categories = dict(about["experiment"]), read_categories(about["categories"])
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DetrkitError(f"{path} has damaged settings: {type(error).__name__} {error}.") from None
+    return parse(settings, str(path), overrides), categories
 
 
 def _architecture(model: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The settings that the names and shapes of an original state dict show."""
-
-    def size(name: str, axis: int = 0) -> int:
-        if name not in model or model[name].ndim <= axis:
-            raise DetrkitError(f"{path} is not a checkpoint of DETR: it lacks the tensor '{name}'.")
-        return model[name].shape[axis]
-
     return {
         "model": {
             "backbone": {"name": _resnet(model, path), "norm": "frozen"},
             "transformer": {
-                "width": size("query_embed.weight", 1),
+                "width": _size(model, "query_embed.weight", 1, path),
                 "heads": arguments.get("nheads", 8),
-                "feedforward": size("transformer.encoder.layers.0.linear1.weight"),
+                "feedforward": _size(model, "transformer.encoder.layers.0.linear1.weight", 0, path),
                 "dropout": arguments.get("dropout", 0.1),
                 "pre_norm": "transformer.encoder.norm.weight" in model,
             },
@@ -156,10 +150,16 @@ def _architecture(model: Mapping[str, Tensor], arguments: Mapping[str, Any], pat
             },
             "decoder": {
                 "layers": _count(model, r"transformer\.decoder\.layers\.(\d+)\."),
-                "queries": size("query_embed.weight"),
+                "queries": _size(model, "query_embed.weight", 0, path),
             },
         }
     }
+
+
+def _size(model: Mapping[str, Tensor], name: str, axis: int, path: Path) -> int:
+    if name not in model or model[name].ndim <= axis:
+        raise DetrkitError(f"{path} is not a checkpoint of DETR: it lacks the tensor '{name}'.")
+    return model[name].shape[axis]
 
 
 def _count(model: Mapping[str, Tensor], pattern: str) -> int:
@@ -182,8 +182,9 @@ def _dilation_of_release(path: Path) -> bool | None:
     return None if name_and_dilation is None else name_and_dilation[1]
 
 
-def _categories(num_classes: int) -> tuple[Category, ...]:
+def _categories(num_classes: int, path: Path) -> tuple[Category, ...]:
     """COCO's where the number is that of the releases; else the classes have no names to tell."""
+    require_class_count(num_classes, str(path))
     if num_classes == len(COCO_91):
         return COCO_91
     return tuple(Category(label, f"class {label}") for label in range(num_classes))

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from detrkit.catalog import Category
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import Experiment, parse
 
 _VERSION = 1
@@ -75,10 +75,14 @@ def from_metadata(
         settings = about["experiment"]
         if not isinstance(settings, dict):
             raise TypeError("experiment is no table")
-    except (KeyError, ValueError, TypeError) as error:
-        raise DetrkitError(f"{path} has damaged metadata: {type(error).__name__} {error}.") from None
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DetrkitError(
+            f"{path} has damaged metadata: {type(error).__name__} {shown(str(error))}."
+        ) from None
     if version != _VERSION:
-        raise DetrkitError(f"{path} is of version {version}, but this detrkit reads version {_VERSION}.")
+        raise DetrkitError(
+            f"{path} is of version {shown(version)}, but this detrkit reads version {_VERSION}."
+        )
     return parse(settings, str(path), overrides), categories
 
 
@@ -117,7 +121,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise DetrkitError(f"{path} is not a readable safetensors file: {error}.") from None
+        raise DetrkitError(f"{path} is not a readable safetensors file: {str(error)[:200]}.") from None
 
 
 def replace(temporary: Path, path: Path) -> None:

@@ -20,10 +20,11 @@ from torchvision.models import WeightsEnum
 from detrkit.catalog import Category
 from detrkit.errors import DetrkitError
 from detrkit.models.classical import build_classical, first_label
+from detrkit.models.pickled import require_tensors
 from detrkit.models.pretrained import fetch
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.settings.model import DetrSettings
-from detrkit.weights.coco import COCO_91
+from detrkit.weights.coco import COCO_91, require_class_count
 from detrkit.weights.growth import BASIC, BLOCKS
 from detrkit.weights.store import Stored
 
@@ -68,7 +69,7 @@ def is_state(found: object) -> bool:
     """Whether this is the state dict of one of torchvision's detectors, or a checkpoint that has one."""
     state = found.get("model", found) if isinstance(found, dict) else None
     parts = ("backbone.body.", "backbone.features.")
-    return isinstance(state, dict) and any(str(name).startswith(parts) for name in state)
+    return isinstance(state, dict) and any(isinstance(one, str) and one.startswith(parts) for one in state)
 
 
 def from_pickle(content: Any, path: Path, overrides: Mapping[str, object] | None = None) -> Stored:
@@ -80,7 +81,7 @@ def from_pickle(content: Any, path: Path, overrides: Mapping[str, object] | None
     Raises:
         DetrkitError: where the detector is none that detrkit has, or tensors are missing or too many.
     """
-    state = content.get("model", content)
+    state = require_tensors(content.get("model", content), path)
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return _stored(state, str(path), overrides, digest[:8] in WITHOUT_EPSILON)
@@ -150,9 +151,11 @@ def _num_labels(theirs: _Weights, kind: str, source: str) -> int:
             name, anchors = "head.classification_head.module_list.0.weight", 4
         case _:
             name, anchors = "head.classification_head.module_list.0.1.weight", 6
-    if name not in theirs:
+    if name not in theirs or not theirs[name].ndim:
         raise DetrkitError(f"{source} lacks the tensor '{name}' that a {kind} has.")
-    return len(theirs[name]) // anchors
+    num_labels = len(theirs[name]) // anchors
+    require_class_count(num_labels, source)
+    return num_labels
 
 
 def _categories(num_labels: int, first: int) -> tuple[Category, ...]:
@@ -191,7 +194,7 @@ def _renamed(theirs: _Weights, experiment: Experiment, num_classes: int, source:
     try:
         missing, extra = network.load_state_dict(given, strict=False, assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]
         raise DetrkitError(f"{source} does not fit a {model.kind}: {reason}") from None
     missing = [name for name in missing if not name.endswith(counts)]
     if missing or extra:

@@ -114,9 +114,15 @@ def test_images_by_folders_and_lists(root: Path, entry: str, content: str | None
 
 
 def test_the_path_of_a_dataset(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rewrite(root, path=str(root))
+    assert read_yolo_split(root, "train").path(0) == root / "images/train/b.png"
+    rewrite(root, path="images", train="train")
+    assert read_yolo_split(root, "train").path(0) == root / "images/train/b.png"
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (elsewhere / "data.yaml").write_text(f"path: {root}\n{YAML}")
-    assert read_yolo_split(elsewhere, "train").path(0) == root / "images/train/b.png"
+    (elsewhere / "linked").symlink_to(root)
+    (elsewhere / "data.yaml").write_text(f"path: linked\n{YAML}")
+    assert read_yolo_split(elsewhere, "train").path(0) == elsewhere / "linked/images/train/b.png"
+    rewrite(root)
     absolute = root / "images/val"
     rewrite(root, val=str(absolute))
     assert read_yolo_split(root, "val").path(0) == absolute / "a.png"

@@ -121,7 +121,7 @@ def _decode(source: Path, split: str) -> tuple[_Coco, list[Finding]]:
     except (msgspec.DecodeError, UnicodeDecodeError) as strict:
         try:
             lenient = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise strict from None
         return msgspec.convert(lenient, type=_Coco), [
             Finding(JSON_LENIENT, split, 1, (f"{source.name}: {strict}",))

@@ -16,7 +16,8 @@ from detrkit.data.check.faults import (
     SIZE_INVALID,
 )
 from detrkit.data.check.findings import Finding, findings_of
-from detrkit.data.check.listing import Listing, repeats
+from detrkit.data.check.listing import Listing, repeated_names
+from detrkit.data.names import stays_inside
 from detrkit.data.suffixes import SUFFIXES
 
 
@@ -75,19 +76,14 @@ def files_present(listing: Listing) -> Bool[np.ndarray, " images"]:
 
 
 def leaves_folder(listing: Listing) -> Bool[np.ndarray, " images"]:
-    """Which file names are absolute or climb out of their folder."""
-
-    def leaves(name: str) -> bool:
-        parts = name.replace("\\", "/").split("/")
-        return bool(name) and (parts[0] == "" or ".." in parts or parts[0].endswith(":"))
-
-    return np.array([leaves(name) for name in listing.file_names], np.bool_)
+    """Which file names are absolute, climb out of their folder, or are longer than any file's."""
+    return np.array([name != "" and not stays_inside(name) for name in listing.file_names], np.bool_)
 
 
 def repeated_files(listing: Listing) -> Bool[np.ndarray, " images"]:
     """Which entries name the file of an earlier one."""
-    names = np.array(listing.file_names, dtype=np.str_)
-    return repeats(names) & (names != "")
+    named = np.array([name != "" for name in listing.file_names], np.bool_)
+    return repeated_names(listing.file_names) & named
 
 
 def _names_of_files(folder: Path) -> set[str]:

@@ -21,7 +21,7 @@ from detrkit.data.check.faults import (
     NO_OBJECTS,
 )
 from detrkit.data.check.findings import Finding, findings_of
-from detrkit.data.check.listing import NO_ID, Listing, repeats
+from detrkit.data.check.listing import NO_ID, Listing, repeated_names, repeats
 
 
 def check_identities(listing: Listing) -> list[Finding]:
@@ -77,11 +77,11 @@ def _categories(listing: Listing) -> Iterator[Finding]:
     names = [category.name for category in listing.categories]
 
     def describe(row: int) -> str:
-        return f"id {ids[row]}: '{names[row]}'"
+        return f"id {ids[row]}: '{names[row][:200]}'"
 
     named = np.array([bool(name) for name in names], np.bool_)
-    same = _repeated(names) & named
-    alike = _repeated(["".join(name.casefold().split()) for name in names]) & named & ~same
+    same = repeated_names(names) & named
+    alike = repeated_names(["".join(name.casefold().split()) for name in names]) & named & ~same
     yield from findings_of(CATEGORY_ID_REPEATS, listing.split, _again(ids), describe)
     yield from findings_of(CATEGORY_NAME_REPEATS, listing.split, same, describe)
     yield from findings_of(CATEGORY_NAME_EMPTY, listing.split, ~named, describe)
@@ -90,7 +90,3 @@ def _categories(listing: Listing) -> Iterator[Finding]:
     if len(valid) and not np.array_equal(valid, np.arange(1, len(valid) + 1)):
         text = f"{len(valid)} ids from {valid[0]} to {valid[-1]}"
         yield Finding(CATEGORY_IDS_GAPS, listing.split, 1, (text,))
-
-
-def _repeated(names: list[str]) -> Bool[np.ndarray, " names"]:
-    return repeats(np.array(names, dtype=np.str_))

@@ -47,7 +47,9 @@ class Listing:
     def image(self, row: int) -> str:
         """How messages name an image."""
         number = int(self.image_ids[row])
-        return self.file_names[row] or (f"image {number}" if number != NO_ID else f"image in place {row + 1}")
+        return self.file_names[row][:200] or (
+            f"image {number}" if number != NO_ID else f"image in place {row + 1}"
+        )
 
     def box(self, row: int) -> str:
         """How messages name an annotation and its box."""
@@ -107,3 +109,9 @@ def repeats(values: np.ndarray) -> Bool[np.ndarray, " values"]:
     again = np.ones(len(values), np.bool_)
     again[first] = False
     return again
+
+
+def repeated_names(names: list[str]) -> Bool[np.ndarray, " names"]:
+    """Which names stood earlier already. A column of them would be as wide as the longest."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(name, row) != row for row, name in enumerate(names)], np.bool_)

@@ -26,6 +26,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import Listing
+from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -65,7 +66,7 @@ def look(path: Path, *, pixels: bool) -> Picture:
     Pixels are read also where the end mark of a JPEG or PNG is not where it should be, and of other formats.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             picture = Picture(
                 size=image.size,
                 mode=image.mode,

@@ -25,6 +25,7 @@ from detrkit.data.check.listing import NO_ID, Listing, repeats
 from detrkit.data.check.pictures import Picture, size_differs
 from detrkit.data.check.splits import Contents
 from detrkit.data.formats.coco import annotations_file, write_coco
+from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
 SAME_SHAPE = 0.01
@@ -351,7 +352,7 @@ def _link(source: Path, destination: Path) -> None:
 
 
 def _write_upright(source: Path, destination: Path) -> None:
-    with Image.open(source) as image:
+    with Image.open(source, formats=FORMATS) as image:
         upright = ImageOps.exif_transpose(image)
         options = {"quality": 95, "subsampling": 0} if image.format in ("JPEG", "MPO") else {}
         upright.save(destination, format="JPEG" if image.format == "MPO" else image.format, **options)

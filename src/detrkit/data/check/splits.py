@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -99,9 +99,9 @@ def _examples(listing: Listing) -> set[str]:
 
 
 def _differences(listings: Sequence[Listing]) -> list[Finding]:
-    first, *others = (listing for listing in listings if listing.categories)
     found = []
-    for other in others:
+    named = [listing for listing in listings if listing.categories]
+    for first, other in product(named[:1], named[1:]):
         texts = _difference(first.categories, other.categories)
         where = f"{first.split}, {other.split}"
         found += findings_of(CATEGORIES_DIFFER, where, range(len(texts)), lambda row, texts=texts: texts[row])

@@ -126,6 +126,8 @@ def _require_safe(member: ZipInfo, archive: Path) -> None:
     mode = member.external_attr >> 16
     if any(part in ("", ".", "..") for part in parts) or any(sign in name for sign in "\\:\0"):
         fault = f"the name {name!r}, which could lie outside the dataset"
+    elif member.header_offset < 0:
+        fault = f"{name!r} in a place before its beginning"
     elif stat.S_ISLNK(mode):
         fault = f"the symbolic link {name!r}"
     elif member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):

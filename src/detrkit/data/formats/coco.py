@@ -7,6 +7,7 @@ its id, since further on nothing would notice.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain, count
@@ -22,7 +23,8 @@ from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
 from detrkit.data.formats.resized import read_resized
 from detrkit.data.formats.shards import find_shards
-from detrkit.errors import DetrkitError
+from detrkit.data.names import stays_inside
+from detrkit.errors import DetrkitError, shown
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A number that a column of 64 bits holds."""
@@ -147,7 +149,7 @@ def _decode(source: Path) -> _Coco:
             f"{source} is not in COCO's format: {error}; expected are images (id, file_name, width, height), "
             "annotations (image_id, category_id, bbox) and categories (id, name), with whole numbers as ids."
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DetrkitError(
             f"{source} is not JSON ({error}{_excerpt(source, error)}): fetch or export it again."
         ) from None
@@ -174,8 +176,8 @@ def _categories(given: list[_Category], source: Path) -> tuple[Category, ...]:
     if not given:
         raise DetrkitError(f"{source} lists no categories: name every class that is annotated.")
     categories = tuple(sorted(Category(category.id, category.name) for category in given))
-    _require_unique([category.id for category in categories], source, "two categories have the id")
-    _require_unique([category.name for category in categories], source, "two categories have the name")
+    _require_unique(_integers(map(attrgetter("id"), categories)), source, "two categories have the id")
+    _require_unique_names([category.name for category in categories], source)
     return categories
 
 
@@ -188,15 +190,11 @@ def _image_ids(images: list[_Image], source: Path) -> Int64[np.ndarray, " images
 
 
 def _file_names(images: list[_Image], source: Path) -> np.ndarray:
-    def stays_inside(name: str) -> bool:
-        parts = name.replace("\\", "/").split("/")
-        return parts[0] != "" and ".." not in parts
-
     for image in images:
         if not stays_inside(image.file_name):
             raise DetrkitError(
-                f"{source}: image {image.id} has the file_name '{image.file_name}', but a path inside the "
-                "images' folder is expected: write it relative to that folder."
+                f"{source}: image {image.id} has the file_name {shown(image.file_name)}, but a path inside "
+                "the images' folder is expected: write it relative to that folder."
             )
     return np.array([image.file_name for image in images])
 
@@ -240,6 +238,11 @@ def _annotation_ids(given: list[_Annotation], source: Path) -> Int64[np.ndarray,
     if None in stated:
         following = count(1 + max((one for one in stated if one is not None), default=0))
         stated = [next(following) if one is None else one for one in stated]
+        if max(stated) >= 2**63:
+            raise DetrkitError(
+                f"{source}: annotations without an id are numbered after the largest one, which leaves none "
+                f"up to {2**63 - 1}; give every annotation an id."
+            )
     ids = _integers(stated)
     _require_unique(ids, source, "two annotations have the id")
     return ids
@@ -319,8 +322,17 @@ def _require(right: Bool[np.ndarray, " rows"], source: Path, complaint: Callable
         raise DetrkitError(f"{source}: {complaint(int(np.argmin(right)))}; correct that entry.")
 
 
-def _require_unique(values: Iterable[object], source: Path, complaint: str) -> None:
-    unique, counts = np.unique(np.asarray(values), return_counts=True)
+def _require_unique(ids: Int64[np.ndarray, " ids"], source: Path, complaint: str) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        twice = unique[np.argmax(counts > 1)]
-        raise DetrkitError(f"{source}: {complaint} {twice!s}, but it must be unique; correct one of them.")
+        raise _not_unique(source, complaint, str(unique[np.argmax(counts > 1)]))
+
+
+def _require_unique_names(names: list[str], source: Path) -> None:
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise _not_unique(source, "two categories have the name", name[:100])
+
+
+def _not_unique(source: Path, complaint: str, twice: str) -> DetrkitError:
+    return DetrkitError(f"{source}: {complaint} {twice}, but it must be unique; correct one of them.")

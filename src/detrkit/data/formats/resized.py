@@ -39,7 +39,7 @@ def read_resized(root: Path) -> Resized | None:
         found = msgspec.json.decode(file.read_bytes(), type=Resized)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise DetrkitError(
             f"{file} cannot be read ({error}): remove {root} and make the copy again with detrkit data cache."
         ) from None

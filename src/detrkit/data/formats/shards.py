@@ -21,7 +21,7 @@ from detrkit.errors import DetrkitError
 INDEX = "shards.json"
 """The name of the index in the folder of a split."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**61)]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ def read_index(folder: Path) -> Index | None:
         return msgspec.json.decode(file.read_bytes(), type=Index)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise _damaged(file, str(error)) from None
 
 

@@ -22,7 +22,7 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.suffixes import SUFFIXES
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 
 _FLAGS = ("-1", "0", "1")
 """After a name in the list of one class: the image has no object of it, only difficult ones, or others."""
@@ -171,7 +171,7 @@ def _names(source: Path, dataset: dict[str, _Image]) -> list[str]:
     for name in names:
         if name not in dataset:
             raise DetrkitError(
-                f"{source} lists '{name}', but Annotations has no {name}.xml: "
+                f"{source} lists {shown(name)}, but Annotations has no {name[:60]}.xml: "
                 "add that file, or correct the list, which has names without folder or suffix."
             )
         if name in seen:
@@ -275,7 +275,9 @@ def _read_object(element: Element, number: int, where: str) -> _Object:
 def _is_difficult(element: Element, where: str) -> bool:
     text = (element.findtext("difficult") or "0").strip()
     if text not in ("0", "1"):
-        raise DetrkitError(f"{where} has the difficult '{text}', but 0 or 1 is expected: correct that entry.")
+        raise DetrkitError(
+            f"{where} has the difficult {shown(text)}, but 0 or 1 is expected: correct that entry."
+        )
     return text == "1"
 
 
@@ -297,7 +299,8 @@ def _number(element: Element, tag: str, where: str) -> float:
         value = float("nan")
     if not abs(value) < _LARGEST:
         raise DetrkitError(
-            f"{where} has the {tag} '{text}', but a finite number of pixels is expected: correct that entry."
+            f"{where} has the {tag} {shown(text)}, but a finite number of pixels is expected: correct that "
+            "entry."
         )
     return value
 

@@ -10,6 +10,7 @@ of the image as viewers show it, turned by EXIF, which is how tools of this layo
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,9 @@ from jaxtyping import Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
+from detrkit.data.names import stays_inside
 from detrkit.data.suffixes import SUFFIXES
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 
 SPLITS = ("train", "val", "test")
 """The splits that the layout knows."""
@@ -36,6 +38,7 @@ class _Dataset(NamedTuple):
     """What ``data.yaml`` says."""
 
     source: Path
+    root: Path
     base: Path
     categories: tuple[Category, ...]
     splits: dict[str, list[str]]
@@ -153,10 +156,16 @@ def _write_labels(file: Path, catalog: Catalog, index: int) -> None:
 def _describe(root: Path) -> _Dataset:
     source = root / "data.yaml"
     content = _load(source)
-    base = root / _text(content.get("path") or ".", source, "path")
+    stated = _text(content.get("path") or ".", source, "path")
+    base = _inside(root, root / stated)
+    if base is None:
+        raise DetrkitError(
+            f"{source} has the path {shown(stated)}, which leads out of {root}: put data.yaml into the "
+            "dataset's folder and name that, or put a link to it there."
+        )
     if not base.is_dir():
         raise DetrkitError(
-            f"{source} has the path '{content['path']}', but {base} is not a folder: "
+            f"{source} has the path {shown(stated)}, but {base} is not a folder: "
             "write where the dataset lies, or remove the entry if that is the folder of data.yaml."
         )
     splits = {split: _entries(content[split], source, split) for split in SPLITS if content.get(split)}
@@ -164,18 +173,30 @@ def _describe(root: Path) -> _Dataset:
         raise DetrkitError(
             f"{source} names no images: write train, val or test with the folder of the split's images."
         )
-    return _Dataset(source, base, _categories(content, source), splits)
+    return _Dataset(source, root, base, _categories(content, source), splits)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values without references: a few lines of those stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} is not read here", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _load(source: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8-sig"))
+        content = yaml.load(source.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]
         raise DetrkitError(f"{source} cannot be read as YAML ({reason}): correct that place.") from None
     if not isinstance(content, dict):
         raise DetrkitError(
-            f"{source} holds {_shown(content)}, but entries such as 'names: [cat, dog]' and "
+            f"{source} holds {shown(content)}, but entries such as 'names: [cat, dog]' and "
             "'train: images/train' are expected: write these."
         )
     return content
@@ -183,7 +204,7 @@ def _load(source: Path) -> dict[Any, Any]:
 
 def _text(value: object, source: Path, entry: str) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise DetrkitError(f"{source} has the {entry} {_shown(value)}, but a path is expected: correct it.")
+        raise DetrkitError(f"{source} has the {entry} {shown(value)}, but a path is expected: correct it.")
     return value
 
 
@@ -196,7 +217,7 @@ def _categories(content: dict[Any, Any], source: Path) -> tuple[Category, ...]:
     names = content.get("names")
     if not names or not isinstance(names, list | dict):
         raise DetrkitError(
-            f"{source} has the names {_shown(names)}, but the names of all classes are expected, "
+            f"{source} has the names {shown(names)}, but the names of all classes are expected, "
             "as in 'names: [cat, dog]': add them."
         )
     numbered = dict(enumerate(names)) if isinstance(names, list) else names
@@ -206,7 +227,7 @@ def _categories(content: dict[Any, Any], source: Path) -> tuple[Category, ...]:
     stated = content.get("nc", len(numbered))
     if stated != len(numbered):
         raise DetrkitError(
-            f"{source} has nc {_shown(stated)}, but {len(numbered)} names: name each class, or correct nc."
+            f"{source} has nc {shown(stated)}, but {len(numbered)} names: name each class, or correct nc."
         )
     return tuple(Category(number, str(numbered[number])) for number in sorted(numbered))
 
@@ -214,29 +235,29 @@ def _categories(content: dict[Any, Any], source: Path) -> tuple[Category, ...]:
 def _require_name(number: object, name: object, source: Path) -> None:
     if type(number) is not int or not 0 <= number < 2**31:
         raise DetrkitError(
-            f"{source} numbers a class {_shown(number)}, but whole numbers from 0 are expected: correct it."
+            f"{source} numbers a class {shown(number)}, but whole numbers from 0 are expected: correct it."
         )
-    if not isinstance(name, str) and type(name) is not int:
+    if not isinstance(name, str) and not (type(name) is int and abs(name) < 2**63):
         raise DetrkitError(
-            f"{source} names class {number} {_shown(name)}, but a text is expected: put it into quotes."
+            f"{source} names class {number} {shown(name)}, but a text is expected: put it into quotes."
         )
 
 
 def _require_distinct(names: list[str], source: Path) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    twice, times = Counter(names).most_common(1)[0]
+    if times > 1:
         raise DetrkitError(
-            f"{source} names two classes '{twice}', but each needs a name of its own: change one."
+            f"{source} names two classes {shown(twice)}, but each needs a name of its own: change one."
         )
 
 
 def _listed(dataset: _Dataset, split: str) -> _Listed:
     """The images of a split. Where a folder was named, that is what all of them lie in."""
     entries = [_found(dataset, split, entry) for entry in dataset.splits[split]]
-    images = [image for entry in entries for image in _images_of(entry, dataset.base)]
+    images = [image for entry in entries for image in _images_of(entry, dataset)]
     if not images:
         raise DetrkitError(
-            f"{dataset.source} has {split}: {', '.join(dataset.splits[split])}, but no image is there: "
+            f"{dataset.source} has {split}: {', '.join(dataset.splits[split])[:200]}, but no image is there: "
             f"put the images there, with names that end in {', '.join(SUFFIXES)}."
         )
     _require_one_each(images, dataset.source, split)
@@ -251,18 +272,25 @@ def _found(dataset: _Dataset, split: str, entry: str) -> Path:
     Exported ``data.yaml`` often have ``../train/images`` for ``train/images``, which tools take as that.
     """
     for candidate in (entry, entry.removeprefix("../")):
-        path = Path(os.path.abspath(dataset.base / candidate))  # noqa: PTH100 links stay as they are
-        if path.is_dir() or (path.is_file() and path.suffix == ".txt"):
+        path = _inside(dataset.root, dataset.base / candidate)
+        if path is not None and (path.is_dir() or (path.is_file() and path.suffix == ".txt")):
             return path
     raise DetrkitError(
-        f"{dataset.source} has {split}: {entry}, but {dataset.base / entry} is neither a folder of images "
-        "nor a .txt list of them: correct the entry, or put the images there."
+        f"{dataset.source} has {split}: {entry[:200]}, but in {dataset.base} that is neither a folder of "
+        "images nor a .txt list of them: correct the entry, or put the images or a link to them there."
     )
 
 
-def _images_of(entry: Path, base: Path) -> Iterator[Path]:
+def _inside(root: Path, path: Path) -> Path | None:
+    """The absolute path, whose links stay as they are, or None if no file of ``root`` can have it."""
+    folder, found = os.path.abspath(root), os.path.abspath(path)  # noqa: PTH100
+    inner = os.path.relpath(found, folder)
+    return Path(found) if stays_inside(inner) else None
+
+
+def _images_of(entry: Path, dataset: _Dataset) -> Iterator[Path]:
     if entry.is_file():
-        yield from _in_list(entry, base)
+        yield from _in_list(entry, dataset)
         return
     names = []
     for folder, _, files in os.walk(entry):
@@ -275,14 +303,14 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _in_list(source: Path, base: Path) -> Iterator[Path]:
-    """The images of a list, whose paths start from its own folder or, as some tools write, from ``base``."""
+def _in_list(source: Path, dataset: _Dataset) -> Iterator[Path]:
+    """The images of a list, whose paths start from its own folder or, as some tools write, from the base."""
     for number, line in _lines(source):
-        candidates = [Path(os.path.abspath(start / line)) for start in (source.parent, base)]  # noqa: PTH100
-        image = next((one for one in candidates if one.is_file()), None)
+        candidates = [_inside(dataset.root, start / line) for start in (source.parent, dataset.base)]
+        image = next((one for one in candidates if one is not None and one.is_file()), None)
         if image is None:
             raise DetrkitError(
-                f"{source}, line {number}: the image '{line}' does not exist in {source.parent}: "
+                f"{source}, line {number}: the image {shown(line)} does not exist in {source.parent}: "
                 "correct the path, restore the image or remove the line."
             )
         yield image
@@ -366,10 +394,10 @@ def _row(line: str, label_of: dict[int, int], file: Path, number: int) -> list[f
     label = label_of.get(int(category), -1) if category.is_integer() else -1
     if label < 0:
         known = f"{min(label_of)} to {max(label_of)}"
-        raise _fault(file, number, line, f"the class {words[0]}, but data.yaml names classes {known}")
+        raise _fault(file, number, line, f"the class {words[0][:60]}, but data.yaml names classes {known}")
     for word, value in zip(words[1:], fractions, strict=True):
         if not -_SLACK <= value <= 1 + _SLACK:
-            raise _fault(file, number, line, f"{word}, but fractions of the image, 0 to 1, are expected")
+            raise _fault(file, number, line, f"{word[:60]}, but fractions of the image, 0 to 1, are expected")
     if fractions[2] < 0 or fractions[3] < 0:
         raise _fault(file, number, line, "a negative width or height, but 0 to 1 is expected")
     return [float(label), *fractions]
@@ -379,7 +407,7 @@ def _number(word: str, line: str, file: Path, number: int) -> float:
     try:
         return float(word)
     except ValueError:
-        raise _fault(file, number, line, f"the word '{word}', but only numbers are expected") from None
+        raise _fault(file, number, line, f"the word {shown(word)}, but only numbers are expected") from None
 
 
 def _fault(file: Path, number: int, line: str, fault: str) -> DetrkitError:
@@ -394,8 +422,3 @@ def _to_pixels(
     centres, halves = fractions[:, :2], fractions[:, 2:] / 2
     corners = np.concatenate([centres - halves, centres + halves], axis=1)
     return corners * sizes[:, [1, 0, 1, 0]]
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}.."
