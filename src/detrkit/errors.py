@@ -12,6 +12,10 @@ class DetrkitError(Exception):
     """
 
 
+class ToldElsewhereError(DetrkitError):
+    """What ended this process has been told, mostly by another one: the command line adds nothing to it."""
+
+
 class NotFiniteError(DetrkitError):
     """A loss, or what a detector answers, is infinite or not a number: training that diverged ends so."""
 

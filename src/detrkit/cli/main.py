@@ -17,7 +17,7 @@ from detrkit.cli.report import report
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
-from detrkit.errors import AskedToStop, DetrkitError
+from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError
 
 
 class _Commands(TyperGroup):
@@ -26,6 +26,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except ToldElsewhereError:
+            raise typer.Exit(2) from None
         except DetrkitError as error:
             _print_error(error)
             raise typer.Exit(2) from None

@@ -33,14 +33,15 @@ def training_steps(
     world: int,
     steps: range,
     workers: int,
-    group_by_aspect: bool = False,
+    group_size: int = 0,
     shards_at_once: int = 0,
 ) -> Generator[list[Batch], None, None]:
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
-    A later range continues exactly where an earlier one ended. Closing the iterator ends its workers. A
-    micro-batch shows images at nearly one aspect ratio if they are grouped by it. Of images in shards,
-    those of ``shards_at_once`` are mixed, or all if that is 0.
+    A later range continues exactly where an earlier one ended. Closing the iterator ends its workers.
+    ``group_size`` neighbours in the order, which whole micro-batches should make up, are shown at nearly one
+    aspect ratio; 0 does not group. Of images in shards, those of ``shards_at_once`` are mixed, or all if that
+    is 0.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
@@ -48,9 +49,7 @@ def training_steps(
     shards = dataset.catalog.shards
     mix = mix_all if shards is None else mix_shards(shards.shard, shards_at_once)
     order = (
-        grouped(seed, dataset.aspects, batch_size, mix)
-        if group_by_aspect
-        else shuffled(seed, len(dataset), mix)
+        grouped(seed, dataset.aspects, group_size, mix) if group_size else shuffled(seed, len(dataset), mix)
     )
     keys = (
         micro_batch

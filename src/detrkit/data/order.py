@@ -8,9 +8,12 @@ has equal work, and neither their number nor that of the micro-batches changes w
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
+
+from detrkit.errors import DetrkitError
 
 Key = tuple[int, int]
 """(epoch, index of the image): names one sample of all that a dataset can give."""
@@ -65,6 +68,30 @@ def grouped(seed: int, aspects: Aspects, batch_size: int, mix: Mix = mix_all) ->
     which are then shuffled. The images of a micro-batch that reaches into another epoch are not grouped.
     """
     return lru_cache(maxsize=4)(partial(_grouped, seed, aspects, batch_size, mix))
+
+
+class Parts(NamedTuple):
+    """What one process does of a step: ``accumulate`` micro-batches of ``batch_size`` images."""
+
+    batch_size: int
+    accumulate: int
+
+
+def divide(images_per_step: int, world: int, at_most: int) -> Parts:
+    """The fewest equal micro-batches of at most ``at_most`` images in which ``world`` processes do a step.
+
+    Raises:
+        DetrkitError: The images cannot be shared evenly.
+    """
+    share, over = divmod(images_per_step, world)
+    if over:
+        fitting = [str(count) for count in range(1, images_per_step + 1) if images_per_step % count == 0]
+        raise DetrkitError(
+            f"{world} processes cannot share the {images_per_step} images of a step evenly: start as many as "
+            f"divide {images_per_step} ({', '.join(fitting)})."
+        )
+    accumulate = next(count for count in range(-(-share // at_most), share + 1) if share % count == 0)
+    return Parts(share // accumulate, accumulate)
 
 
 def step_keys(

@@ -28,10 +28,10 @@ class RunHeader:
     ``folder`` (where it was given), ``commit`` (of that folder, None where git knows none), ``data`` and
     ``init`` (absolute), ``splits`` (``train``, ``val``), ``images`` (of each), ``machine``, ``versions``,
     ``device``, ``processes``, ``steps``, ``images_per_step``, ``parameters``, ``trainable_parameters``,
-    ``notes``, ``started`` (UTC), ``resumed`` (each time: ``step``, ``started``, ``command``, ``folder``,
-    ``commit``, ``machine``), ``state`` (``running``, ``interrupted`` or ``finished``), ``ended``, ``seconds``
-    (of the wall's clock, over all resumptions, but for what a kill left untold) and ``peak_memory`` (bytes,
-    None before the first step). A resumed run keeps all of its first start.
+    ``notes``, ``started`` (UTC), ``resumed`` (each time: ``step``, ``processes``, ``started``, ``command``,
+    ``folder``, ``commit``, ``machine``), ``state`` (``running``, ``interrupted`` or ``finished``), ``ended``,
+    ``seconds`` (of the wall's clock, over all resumptions, but for what a kill left untold) and
+    ``peak_memory`` (bytes, None before the first step). A resumed run keeps all of its first start.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RunHeader:
         session = _session(self._started)
         if self._resume and self._path.exists():
             self._header = read_header(self._path)
-            self._header["resumed"].append({"step": event.step, **session})
+            self._header["resumed"].append({"step": event.step, "processes": event.processes, **session})
         else:
             self._header = _header(event, self._given, session)
         self._seconds_before = self._header["seconds"]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from detrkit.errors import DetrkitError
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
@@ -12,6 +11,7 @@ from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
 from detrkit.training.prepare import ReadData, read_catalog
+from detrkit.training.together import ending_together
 
 Listener = Callable[[Event], None]
 """Hears every event of a run, in order."""
@@ -40,12 +40,11 @@ def fit(
     trackers = Trackers(folder, experiment.train.trackers)
     log = JsonLines(folder)
     heard: list[Listener] = [header, log, trackers, *listeners]
-    with closing(train(experiment, data, out, resume, init, read_data)) as events:
-        try:
-            for event in events:
-                for listener in heard:
-                    listener(event)
-                yield event
-        except DetrkitError as error:
-            log.fail(error)
-            raise
+    with (
+        closing(train(experiment, data, out, resume, init, read_data)) as events,
+        ending_together(log.fail),
+    ):
+        for event in events:
+            for listener in heard:
+                listener(event)
+            yield event

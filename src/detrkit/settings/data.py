@@ -22,7 +22,8 @@ class DataSettings(Section):
     val_split: str = ""
     """Split to validate on. Empty: `val2017` or `val`, whichever the dataset has."""
     batch_size: PositiveInt = 2
-    """Images per forward pass and process. A step sees batch_size x train.accumulate x processes."""
+    """Images that a process has in a forward pass. A step has batch_size x train.accumulate x processes, with
+    the processes that began the run: resumed on others, it keeps that number, in smaller or more passes."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Processes that load images; 0 loads them in the training process."""
     group_by_aspect: bool = False

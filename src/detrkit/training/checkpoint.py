@@ -7,8 +7,8 @@ dropout and learning rate need no place here, since they are functions of the se
 """
 
 import json
-import shutil
 import re
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,13 @@ _ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "expe
 
 @dataclass
 class Progress:
-    """How far a run is, and how well it did. ``validation_due``: the one after ``step`` is not done yet."""
+    """How far a run is, in steps of ``images_per_step`` on any number of processes, and how well it did.
+
+    ``validation_due``: the validation after ``step`` is not done yet.
+    """
 
     step: int = 0
+    images_per_step: int = 0
     best_ap: float = -1.0
     best_step: int = 0
     validations_without_gain: int = 0
@@ -91,6 +95,11 @@ def is_saved(folder: Path) -> bool:
 def read_experiment(folder: Path) -> dict[str, Any]:
     """The settings of the run whose state lies in ``folder``."""
     return _read_json(folder)["experiment"]
+
+
+def read_images_per_step(folder: Path) -> int | None:
+    """What a step of the run has whose state lies in ``folder``; None where an older state does not say."""
+    return _read_json(folder)["progress"].get("images_per_step")
 
 
 def restore(folder: Path, state: State) -> None:

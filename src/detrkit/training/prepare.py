@@ -20,6 +20,7 @@ from detrkit.data.check.findings import blocks
 from detrkit.data.dataset import SplitDataset, describe_enlarged, require_images, require_objects
 from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.data.loader import training_steps
+from detrkit.data.order import Parts, divide
 from detrkit.data.transforms import training_transform
 from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
@@ -53,7 +54,10 @@ _MAY_CHANGE = {
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a run. ``model`` is the detector as accelerate wraps it for precision and processes."""
+    """The parts of a run. ``model`` is the detector as accelerate wraps it for precision and processes.
+
+    ``parts`` is what this process does of a step, and each of the others.
+    """
 
     experiment: Experiment
     out: Path
@@ -66,6 +70,7 @@ class Run:
     average: Average | None
     state: checkpoint.State
     length: Length
+    parts: Parts
     notes: list[str]
     origins: list[Row]
 
@@ -81,17 +86,18 @@ class Run:
 
     def training_steps(self, steps: range) -> Iterator[list[Batch]]:
         """The micro-batches of this process for each of ``steps``, loaded ahead."""
+        data = self.experiment.data
         return training_steps(
             self.train,
             seed=self.experiment.train.seed,
-            batch_size=self.experiment.data.batch_size,
-            accumulate=self.experiment.train.accumulate,
+            batch_size=self.parts.batch_size,
+            accumulate=self.parts.accumulate,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             steps=steps,
-            workers=self.experiment.data.workers,
-            group_by_aspect=self.experiment.data.group_by_aspect,
-            shards_at_once=self.experiment.data.shards_at_once,
+            workers=data.workers,
+            group_size=data.batch_size if data.group_by_aspect else 0,
+            shards_at_once=data.shards_at_once,
         )
 
 
@@ -132,16 +138,19 @@ def prepare(
     validation = read_data(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
     require_objects(train)
+    images_per_step = experiment.data.batch_size * experiment.train.accumulate * accelerator.num_processes
     if resume:
         experiment, init = _continued(experiment, init, out)
     else:
         _require_fresh(out)
     saved = resume and checkpoint.is_saved(out / "last")
+    if saved:
+        images_per_step = checkpoint.read_images_per_step(out / "last") or images_per_step
 
     torch.manual_seed(experiment.train.seed)
     detector = build_detector(experiment, train.categories)
     origins = [] if saved else _start(detector, experiment, init)
-    run = _assemble(experiment, out, accelerator, train, validation, detector, origins)
+    run = _assemble(experiment, out, accelerator, train, validation, images_per_step, detector, origins)
     if saved:
         checkpoint.restore(out / "last", run.state)
     elif experiment.train.budget is not None:
@@ -156,6 +165,7 @@ def prepare(
 
 def build_accelerator(settings: TrainSettings) -> Accelerator:
     """Accelerate's view of devices and processes, at this run's precision."""
+    _require_whole_detectors()
     # Totals are counted on the hosts: with gloo beside nccl, their sum asks no device.
     handlers: list[KwargsHandler] = (
         [InitProcessGroupKwargs(backend="cuda:nccl,cpu:gloo")] if _on_many_gpus() else []
@@ -170,8 +180,21 @@ def build_accelerator(settings: TrainSettings) -> Accelerator:
 
 
 def _on_many_gpus() -> bool:
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
-    return torch.cuda.is_available() and "LOCAL_RANK" in os.environ and not on_cpu
+    return torch.cuda.is_available() and "LOCAL_RANK" in os.environ and not _is_set("ACCELERATE_USE_CPU")
+
+
+def _require_whole_detectors() -> None:
+    """Refuse what would spread a detector over processes: accelerate takes it from the environment."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if _is_set(f"ACCELERATE_USE_{name}"):
+            raise DetrkitError(
+                f"ACCELERATE_USE_{name} is set, but detrkit trains with the whole detector in every process: "
+                f"launch it with torchrun or accelerate launch --multi_gpu, without {name}."
+            )
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("true", "1", "yes")
 
 
 def _start(detector: Detector, experiment: Experiment, init: Path | None) -> list[Row]:
@@ -271,10 +294,13 @@ def _assemble(
     accelerator: Accelerator,
     train: Catalog,
     validation: Catalog,
+    images_per_step: int,
     detector: Detector,
     origins: list[Row],
 ) -> Run:
     settings = experiment.train
+    parts = divide(images_per_step, accelerator.num_processes, experiment.data.batch_size)
+    progress = checkpoint.Progress(images_per_step=images_per_step)
     if settings.precision == "fp64":
         detector.double()
     # Before accelerate wraps ``forward``: a copy made later would call the original's weights.
@@ -285,7 +311,6 @@ def _assemble(
     if settings.compile:
         detector.compile(dynamic=True)
     model, prepared = accelerator.prepare(detector, optimizer)
-    images_per_step = experiment.data.batch_size * settings.accumulate * accelerator.num_processes
     return Run(
         experiment=experiment,
         out=out,
@@ -296,15 +321,29 @@ def _assemble(
         model=model,
         optimizer=prepared,
         average=average,
-        state=checkpoint.State(checkpoint.Progress(), detector, optimizer, average, accelerator.scaler),
+        state=checkpoint.State(progress, detector, optimizer, average, accelerator.scaler),
         length=plan(settings, len(train), images_per_step),
+        parts=parts,
         notes=[
+            *_redivided(experiment, parts, accelerator.num_processes),
             *_warnings(experiment, train, validation, detector.max_objects),
             *describe_enlarged(train, "data.short_sides", max(experiment.data.short_sides)),
             *describe_enlarged(validation, "data.eval_short_side", experiment.data.eval_short_side),
         ],
         origins=origins,
     )
+
+
+def _redivided(experiment: Experiment, parts: Parts, processes: int) -> list[str]:
+    """How a step is done where it is not by as many processes as began the run."""
+    asked = Parts(experiment.data.batch_size, experiment.train.accumulate)
+    if parts == asked:
+        return []
+    return [
+        f"A step still has the {parts.batch_size * parts.accumulate * processes} images that the run began "
+        f"with. So data.batch_size is {parts.batch_size} instead of {asked.batch_size}, and train.accumulate "
+        f"is {parts.accumulate} instead of {asked.accumulate}."
+    ]
 
 
 def _warnings(experiment: Experiment, train: Catalog, validation: Catalog, max_objects: int) -> list[str]:

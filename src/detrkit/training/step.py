@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from detrkit.data.collate import to_network
-from detrkit.errors import NotFiniteError
+from detrkit.errors import NotFiniteError, ToldElsewhereError
 from detrkit.objective.criterion import count_totals
 from detrkit.objective.matching import NonFiniteCostError
 from detrkit.structures import Batch, LossReport, Objects, Totals
@@ -83,8 +83,8 @@ class Pending:
         """The report, as soon as it is there.
 
         Raises:
-            NonFiniteLossError: naming the images of the micro-batch at fault, or of all if the gradient is.
-                The step has changed nothing then.
+            NonFiniteLossError: naming the images of the micro-batch at fault, or of all if the gradient is,
+                or none if another process has the loss at fault. The step has changed nothing then.
         """
         if self._arrived is not None:
             self._arrived.synchronize()
@@ -93,10 +93,11 @@ class Pending:
         norm, *norms = told.norms
         for one, image_ids in zip(told.losses, self._image_ids, strict=True):
             _require_finite(one, "the loss", image_ids)
+        (loss,) = told.loss
+        _require_finite(loss, "with the loss of another process, the sum", [])
         # A scaler of fp16 skips such a step by itself, and tries the next with a smaller scale.
         if not self._scaled:
             _require_finite(norm, "the gradient's norm", [one for ids in self._image_ids for one in ids])
-        (loss,) = told.loss
         rows = torch.tensor(told.terms, dtype=torch.float64).view(len(self._terms), -1).tolist()
         return StepReport(
             loss=loss,
@@ -170,8 +171,10 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     return batch._replace(images=to_network(batch.images, device, dtype), objects=objects)
 
 
-def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> NotFiniteError:
-    """The sentence that names the files of a batch whose loss is not finite."""
+def explain(error: NonFiniteLossError, paths: Sequence[Path]) -> NotFiniteError | ToldElsewhereError:
+    """The sentence that names the files of a batch whose loss is not finite, if they are this process's."""
+    if not paths:
+        return ToldElsewhereError(f"{error}: that process names its images.")
     names = ", ".join(str(path) for path in paths)
     return NotFiniteError(
         f"{error} in the batch of {names}: look at these images and their boxes, or lower optim.lr; "

@@ -80,7 +80,8 @@ def _evaluate(run: Run, detector: Detector, asked: Callable[[], bool]) -> tuple[
     ]
     if asked_anywhere(asked()):
         raise Stopped
-    results = gather_object(mine)
+    place = {image_id: number for number, image_id in enumerate(run.validation.image_ids.tolist())}
+    results = sorted(gather_object(mine), key=lambda result: place[result["image_id"]])
     return evaluate_results(run.validation, results), results
 
 

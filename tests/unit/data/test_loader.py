@@ -65,7 +65,7 @@ def test_steps_follow_the_order_of_groups(shared: Path) -> None:
     )
     order = grouped(3, dataset.aspects, 8)
     found = flat(
-        training_steps(dataset, **ORDER | {"batch_size": 8}, steps=range(6), workers=0, group_by_aspect=True)
+        training_steps(dataset, **ORDER | {"batch_size": 8}, steps=range(6), workers=0, group_size=8)
     )
     keys = [micro for step in range(6) for micro in step_keys(order, 120, step, 8, 2, 0, 1)]
     expected = [[int(dataset.catalog.image_ids[index]) for _, index in micro] for micro in keys]
@@ -77,11 +77,11 @@ def test_groups_are_padded_less_and_resume(train: SplitDataset) -> None:
     settings = SMALL.model_copy(update={"crop_probability": 1.0})
     dataset = SplitDataset(train.catalog, training_transform(settings), seed=3)
     shares = []
-    for group in (False, True):
-        batches = flat(training_steps(dataset, **order, steps=range(10), group_by_aspect=group))
+    for size in (0, 8):
+        batches = flat(training_steps(dataset, **order, steps=range(10), group_size=size))
         seen = [batch.images.valid for batch in batches]
         shares.append(np.mean([1.0 if valid is None else float(valid.float().mean()) for valid in seen]))
-        later = flat(training_steps(dataset, **order, steps=range(7, 10), group_by_aspect=group))
+        later = flat(training_steps(dataset, **order, steps=range(7, 10), group_size=size))
         require_equal(later, batches[7:])
     assert shares[1] > shares[0] + 0.05
 

@@ -2,10 +2,11 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from detrkit.data.order import Key, Order, grouped, mix_all, mix_shards, shuffled, step_keys
+from detrkit.data.order import Key, Order, divide, grouped, mix_all, mix_shards, shuffled, step_keys
+from detrkit.errors import DetrkitError
 
 seeds = st.integers(0, 2**40)
 few = st.integers(1, 4)
@@ -84,6 +85,37 @@ def test_every_image_comes_once_per_epoch(
     for epoch in range(3):
         part = keys[epoch * num_images : (epoch + 1) * num_images]
         assert part == [(epoch, index) for index in order(epoch)]
+
+
+@given(kinds, seeds, st.integers(1, 50), st.integers(0, 40), few, few, few, st.integers(1, 12))
+def test_other_numbers_of_processes_do_the_same_steps(
+    kind: str, seed: int, num_images: int, step: int, batch_size: int, accumulate: int, world: int, other: int
+) -> None:
+    per_step = batch_size * accumulate * world
+    assume(per_step % other == 0)
+    order = order_of(kind, seed, num_images, batch_size)
+    parts = divide(per_step, other, batch_size)
+    assert parts.batch_size <= batch_size
+    (together,) = step_keys(order, num_images, step, per_step, 1, 0, 1)
+    ranks = [step_keys(order, num_images, step, *parts, rank, other) for rank in range(other)]
+    in_turn = [rank[micro] for micro in range(parts.accumulate) for rank in ranks]
+    assert flat(in_turn) == together
+
+
+@pytest.mark.parametrize(
+    ("images", "world", "at_most", "parts"),
+    [(8, 2, 4, (4, 1)), (8, 1, 4, (4, 2)), (8, 8, 4, (1, 1)), (12, 1, 8, (6, 2)), (7, 1, 4, (1, 7))],
+)
+def test_a_step_is_divided_into_the_fewest_equal_parts(
+    images: int, world: int, at_most: int, parts: tuple[int, int]
+) -> None:
+    assert divide(images, world, at_most) == parts
+
+
+@pytest.mark.parametrize(("images", "world", "fitting"), [(4, 3, "1, 2, 4"), (6, 12, "1, 2, 3, 6")])
+def test_processes_that_cannot_share_a_step_are_refused(images: int, world: int, fitting: str) -> None:
+    with pytest.raises(DetrkitError, match=rf"{world} processes .* the {images} images .* \({fitting}\)"):
+        divide(images, world, 2)
 
 
 def test_places_of_a_step_by_hand() -> None:

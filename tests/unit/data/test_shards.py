@@ -202,7 +202,7 @@ def test_batches_are_those_of_files_where_all_shards_are_mixed(
                 **settings,
                 steps=range(9, 16),
                 workers=0,
-                group_by_aspect=group,
+                group_size=3 if group else 0,
                 shards_at_once=at_once,
             )
             for root in (shapes, packed)
@@ -240,7 +240,7 @@ def test_every_image_comes_once_per_epoch(packed: Path, world: int, workers: int
                 world=world,
                 steps=range(steps),
                 workers=workers,
-                group_by_aspect=group,
+                group_size=3 if group else 0,
                 shards_at_once=2,
             )
         ]

@@ -253,6 +253,6 @@ def test_the_json_holds_nothing_but_json(build_state: Callable[..., State], tmp_
     train(state, 1)
     checkpoint.save(tmp_path, state, EXPERIMENT)
     found = json.loads((tmp_path / "state.json").read_text("utf-8"))
-    progress = {"step": 1, "best_ap": -1.0, "best_step": 0, "validations_without_gain": 0}
-    assert found["progress"] == progress | {"validation_due": False}
+    kept = {"best_ap": -1.0, "best_step": 0, "validations_without_gain": 0, "validation_due": False}
+    assert found["progress"] == {"step": 1, "images_per_step": 0, **kept}
     assert found["optimizer"]["head.weight"] == {"step": 1.0}
