@@ -9,5 +9,9 @@ class DetrkitError(Exception):
     """
 
 
+class UnreadableImageError(DetrkitError):
+    """An image of a dataset that is missing, damaged, or not the one that its dataset states."""
+
+
 class NotFiniteError(DetrkitError):
     """A loss, or what a detector answers, is infinite or not a number: training that diverged ends so."""

@@ -7,13 +7,17 @@ from typing import Any
 from accelerate import PartialState
 
 from detrkit.errors import DetrkitError
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
+
+_TAKEN_BACK = ("step", "skipped", "validation")
+"""What a resumed run does again."""
 
 
 class JsonLines:
     """Writes the log of a run; a resumed run continues it where its state was saved.
 
-    A line has ``event`` (``step``, ``validation``, ``interrupted``, ``finished`` or ``failed``) and ``step``.
+    A line has ``step`` and ``event``: ``step``, ``skipped``, ``validation``, ``interrupted``, ``finished`` or
+    ``failed``.
     Lines after the step that a run resumes from are taken back, since the run does those steps again.
     """
 
@@ -42,7 +46,7 @@ class JsonLines:
 
     def _take_back_after(self, step: int) -> None:
         lines = read_log(self.path) if self.path.exists() else []
-        kept = [line for line in lines if line["step"] <= step and line["event"] in ("step", "validation")]
+        kept = [line for line in lines if line["step"] <= step and line["event"] in _TAKEN_BACK]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
 
 
@@ -52,12 +56,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line is not None]
 
 
-def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, Any]:
+def as_line(event: Stepped | Skipped | Validated | Interrupted | Finished) -> dict[str, Any]:
     """The event as plain values."""
     match event:
         case Stepped():
             speed = {"images_per_second": event.images_per_second, "data_share": event.data_share}
             return {"event": "step", **event._asdict(), **speed}
+        case Skipped():
+            return {"event": "skipped", **event._asdict()}
         case Validated():
             raw = None if event.raw is None else event.raw.to_dict()
             return {"event": "validation", **event._asdict(), "metrics": event.metrics.to_dict(), "raw": raw}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from detrkit.data.formats.recognise import read_split
 from detrkit.errors import DetrkitError
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
@@ -11,7 +12,7 @@ from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
-from detrkit.training.prepare import ReadData, read_catalog
+from detrkit.training.prepare import ReadData
 
 Listener = Callable[[Event], None]
 """Hears every event of a run, in order."""
@@ -25,7 +26,7 @@ def fit(
     init: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     recipe: str | None = None,
-    read_data: ReadData = read_catalog,
+    read_data: ReadData = read_split,
 ) -> Generator[Event]:
     """Train into the run folder ``out``, recording every event there, and yield the events.
 

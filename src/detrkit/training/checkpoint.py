@@ -7,7 +7,7 @@ they are functions of the seed and the step.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Progress:
     best_ap: float = -1.0
     best_step: int = 0
     validations_without_gain: int = 0
+    skipped_images: list[int] = field(default_factory=list)
+    """Ids of images that could not be read."""
+    skipped_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,14 @@ from detrkit.weights.transfer import Row, transfer
 
 _MAY_CHANGE = {
     "data.workers",
+    "data.max_skipped_images",
+    "train.max_skipped_steps",
     "train.checkpoint_every",
     "train.update_ratio_every",
     "train.validate_raw",
     "train.trackers",
 }
-"""Settings that a resumed run may change, since no weight depends on them."""
+"""Settings that a resumed run may change, since no weight that it has depends on them."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Run:
             workers=self.experiment.data.workers,
             group_by_aspect=self.experiment.data.group_by_aspect,
             shards_at_once=self.experiment.data.shards_at_once,
+            max_skipped=self.experiment.data.max_skipped_images,
         )
 
     def save(self) -> None:
@@ -105,13 +108,6 @@ ReadData = Callable[[Path, str], Catalog]
 """Reads a split of a dataset."""
 
 
-def read_catalog(data: Path, split: str) -> Catalog:
-    """A split whose images are all there; DetrkitError if they are not."""
-    catalog = read_split(data, split)
-    require_images(catalog)
-    return catalog
-
-
 def prepare(
     experiment: Experiment,
     data: Path,
@@ -119,7 +115,7 @@ def prepare(
     resume: bool,
     init: Path | None,
     measure: Measure,
-    read_data: ReadData = read_catalog,
+    read_data: ReadData = read_split,
 ) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
 
@@ -131,6 +127,8 @@ def prepare(
     train = read_data(data, experiment.data.train_split)
     validation = read_data(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
+    for catalog in (train, validation):
+        require_images(catalog, may_lack=experiment.data.max_skipped_images)
     require_objects(train)
     if resume and init is not None:
         raise DetrkitError(f"{out} is resumed with its own weights: leave out --init {init}.")

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from accelerate.utils import gather_object
 
+from detrkit.data.loader import too_many_unread
 from detrkit.detectors.detector import Detector
 from detrkit.detectors.detr import DetrDetector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
 from detrkit.inference.matched import matched_queries
+from detrkit.structures import Unread
 from detrkit.training.prepare import Run
 from detrkit.weights import store
 
@@ -26,7 +28,8 @@ class Validation(NamedTuple):
     """COCO's figures of what the run would keep on the whole validation split, and what it detected.
 
     ``raw`` are those of the weights themselves, which took ``raw_seconds``, where an average is judged.
-    ``matched`` are the queries that answer for the objects of a few training images.
+    ``matched`` are the queries that answer for the objects of a few training images. ``unread`` says why
+    images of the split could not be read; in the figures, none of their objects was found.
     """
 
     metrics: Metrics
@@ -34,30 +37,41 @@ class Validation(NamedTuple):
     raw: Metrics | None
     raw_seconds: float
     matched: list[list[int]]
+    unread: list[str]
 
 
 def validate(run: Run) -> Validation:
     """Evaluate what is judged, and the weights that it is the average of if settings say so."""
-    metrics, results = _evaluate(run, run.judged)
+    metrics, results, unread = _evaluate(run, run.judged)
     matched = _matched(run)
     if run.average is None or not run.experiment.train.validate_raw:
-        return Validation(metrics, results, None, 0.0, matched)
+        return Validation(metrics, results, None, 0.0, matched, unread)
     start = time.perf_counter()
-    raw, _ = _evaluate(run, run.detector)
-    return Validation(metrics, results, raw, time.perf_counter() - start, matched)
+    raw, _, later = _evaluate(run, run.detector)
+    seconds = time.perf_counter() - start
+    return Validation(metrics, results, raw, seconds, matched, list(dict.fromkeys([*unread, *later])))
 
 
 def write_validation(folder: Path, validation: Validation) -> None:
-    """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all."""
+    """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all.
+
+    Figures of a split with images that could not be read have ``unread`` beside them.
+    """
     folder.mkdir(exist_ok=True)
     detections, metrics = folder / ".detections.json.tmp", folder / ".metrics.json.tmp"
     write_results(detections, validation.results)
-    metrics.write_text(json.dumps(validation.metrics.to_dict(), indent=2) + "\n", "utf-8")
+    figures = validation.metrics.to_dict()
+    if validation.unread:
+        figures["unread"] = validation.unread
+    metrics.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     store.replace(detections, folder / "detections.json")
     store.replace(metrics, folder / "metrics.json")
 
 
-def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
+def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result], list[str]]:
+    """The figures, what they come from, and why images of the split could not be read."""
+    allowed = run.experiment.data.max_skipped_images
+    mine_unread: list[Unread] = []
     found = detect_split(
         detector,
         run.validation,
@@ -66,14 +80,18 @@ def _evaluate(run: Run, detector: Detector) -> tuple[Metrics, list[Result]]:
         precision=run.experiment.train.precision,
         rank=run.accelerator.process_index,
         world=run.accelerator.num_processes,
+        unread=mine_unread if allowed else None,
     )
     mine = [
         result
         for image_id, detections in found
         for result in to_results(run.validation, image_id, detections)
     ]
-    results = gather_object(mine)
-    return evaluate_results(run.validation, results), results
+    results, unread = gather_object(mine), gather_object(mine_unread)
+    reasons = [reason for _, reason in sorted(unread)]
+    if len(reasons) > allowed:
+        raise too_many_unread(reasons[allowed], allowed)
+    return evaluate_results(run.validation, results), results, reasons
 
 
 def _matched(run: Run) -> list[list[int]]:
@@ -95,5 +113,6 @@ def _matched(run: Run) -> list[list[int]]:
         precision=run.experiment.train.precision,
         rank=run.accelerator.process_index,
         world=run.accelerator.num_processes,
+        blank_unread=run.experiment.data.max_skipped_images > 0,
     )
     return [queries for _, queries in sorted(gather_object(mine))]

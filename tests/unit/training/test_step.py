@@ -11,7 +11,6 @@ from torch import Tensor
 from detrkit.catalog import Category
 from detrkit.detectors.build import build_detector
 from detrkit.errors import DetrkitError
-from detrkit.objective.matching import NonFiniteCostError
 from detrkit.settings.experiment import recipe
 from detrkit.structures import Batch, Images, LossReport, Objects, Totals
 from detrkit.training.averaging import Average
@@ -42,9 +41,10 @@ def batch(first_id: int, *counts: int) -> Batch:
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_totals_are_counted_over_all_micro_batches(stop: bool) -> None:
-    totals, stops = agree([batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
-    assert totals == Totals(images=5, boxes=2 + 7 + 0 + 5 + 6, matched=2 + 5 + 0 + 5 + 5)
-    assert stops is stop
+    agreed = agree([batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
+    assert agreed.totals == Totals(images=5, boxes=2 + 7 + 0 + 5 + 6, matched=2 + 5 + 0 + 5 + 5)
+    assert agreed.stop is stop
+    assert not agreed.unread
 
 
 def named(detector: torch.nn.Module) -> list[dict[str, Any]]:
@@ -96,10 +96,11 @@ class Failing(torch.nn.Module):
 
     def forward(self, images: Images, objects: list[Objects], totals: Totals) -> LossReport:
         self.calls += 1
-        if self.calls == 2 and self.failure == "cost":
-            raise NonFiniteCostError([1])
-        factor = float(self.failure) if self.calls == 2 else 1.0
-        return LossReport(self.weight * factor, {"loss": torch.ones(1)})
+        if self.calls != 2:
+            return LossReport(self.weight * 1.0, {"loss": torch.ones(1)})
+        unmatched = [1] if self.failure == "cost" else []
+        factor = float("nan" if unmatched else self.failure)
+        return LossReport(self.weight * factor, {"loss": torch.ones(1)}, unmatched)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_a_loss_that_is_not_finite_moves_nothing_and_names_its_images(
         ).read()
     assert caught.value.image_ids == image_ids
     assert model.weight.item() == 1
-    sentence = explain(caught.value, [Path("data/7.jpg"), Path("data/9.jpg")])
+    sentence = explain(str(caught.value), [Path("data/7.jpg"), Path("data/9.jpg")])
     assert isinstance(sentence, DetrkitError)
     assert "data/7.jpg, data/9.jpg" in str(sentence)
     assert text in str(sentence)
@@ -172,7 +173,7 @@ def test_a_step_waits_for_the_device_once(
     pixels = torch.randn(2, 3, 64, 64)
     objects = [Objects(torch.rand(count, 4) / 2 + 0.1, torch.ones(count).long()) for count in (3, 0)]
     batches = [Batch(Images(pixels), objects, [1, 2], [(64, 64)] * 2)]
-    totals, _ = agree(batches, detector.max_objects, stop=False)
+    totals = agree(batches, detector.max_objects, stop=False).totals
 
     calls: list[str] = []
     for name in ("cpu", "item", "nonzero", "tolist", "numpy", "__bool__", "__int__", "__float__"):
@@ -187,7 +188,7 @@ def test_a_step_waits_for_the_device_once(
         calls.clear()
         with Waits() as waits:
             pending = take_step(accelerator, detector, optimizer, batches, totals, 0.1, measure_update=True)
-            average.update(detector)
+            average.update(detector, pending.taken)
         assert calls == ["cpu", "numpy"]  # the costs of the matching; as numpy's they are on the host already
         assert waits.met == []
     monkeypatch.undo()
