@@ -87,10 +87,10 @@ def _is_turned(image: Image.Image, path: Path, expected: tuple[int, int] | None)
     stored = (image.height, image.width)
     if expected == stored:
         return False
-    orientation = image.getexif().get(_ORIENTATION)
     if expected is None:
-        return orientation not in (None, 1)
-    if expected == stored[::-1] and orientation in _QUARTER_TURNS:
+        return image.getexif().get(_ORIENTATION) not in (None, 1)
+    # last, since Pillow decodes all of a PNG to find it
+    if expected == stored[::-1] and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS:
         return True
     raise DetrkitError(
         f"the image {path} is {stored[1]} x {stored[0]} pixels, but its dataset states "

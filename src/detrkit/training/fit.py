@@ -233,4 +233,5 @@ def _validate(run: Run) -> Validated:
         raw=found.raw,
         raw_seconds=found.raw_seconds,
         matched=found.matched,
+        unread=found.unread,
     )
