@@ -1,4 +1,4 @@
-"""Numbers that are not finite, wherever they arise: the run stops or leaves the step out, and nothing keeps them."""
+"""Where numbers are not finite, the run stops or leaves the step out, and nothing keeps them."""
 
 import copy
 import json
@@ -63,9 +63,8 @@ class Watched:
 
         def judged(own: Criterion, *arguments: Any) -> LossReport:
             report = criterion(own, *arguments)
-            return (
-                report._replace(total=report.total * torch.inf) if self.is_bad and fault == "loss" else report
-            )
+            factor = torch.inf if self.is_bad and fault == "loss" else 1.0
+            return report._replace(total=report.total * factor)
 
         monkeypatch.setattr(loop, "prepare", prepared)
         monkeypatch.setattr(loop, "to_device", moved)
@@ -112,10 +111,8 @@ def test_a_run_stops_and_names_the_images(
         watched.train(data, tmp_path / "run", settings)
     (image_ids,) = watched.bad_images
     at_fault = image_ids[1:] if fault in ("image", "target") else image_ids
-    told = [
-        number for number in range(1, 7) if str(data / "train" / f"{number:04d}.png") in str(caught.value)
-    ]
-    assert told == sorted(at_fault)
+    paths = {number: str(data / "train" / f"{number:04d}.png") for number in range(1, 7)}
+    assert [number for number, path in paths.items() if path in str(caught.value)] == sorted(at_fault)
     assert log(tmp_path / "run", "failed")[0]["error"] == str(caught.value)
     before, after = watched.states[-1], watched.state()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -147,10 +144,7 @@ def test_a_step_that_is_left_out_changes_nothing(
     assert (event.step, event.what, event.number, event.allowed) == (bad_step, "step", 1, 1)
     assert "not finite" in event.reason or " is nan" in event.reason or " is inf" in event.reason
     before, after, later = watched.states[place - 1 : place + 2]
-    differing = [
-        name for name, value in after.items() if name in before and not torch.equal(value, before[name])
-    ]
-    assert differing == []
+    assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(not value.any() for name, value in after.items() if name not in before)
     assert all(torch.isfinite(value).all() for value in later.values())
     assert later["count"] == after["count"] + 1

@@ -172,8 +172,7 @@ def take_step(
     norm, norms = clip_gradients(model.parameters(), groups, clip_norm)
     losses = _gather(accelerator, reports)
     taken = (torch.isfinite(norm) & torch.isfinite(losses.loss).all()).to(norm)
-    if accelerator.scaler is None:
-        optimizer.optimizer.found_inf = 1 - taken.float()
+    _leave_out(accelerator, optimizer.optimizer, 1 - taken.float())
     before = copy_weights(groups) if measure_update else None
     optimizer.step()
     restore_statistics(statistics, taken)
@@ -240,6 +239,16 @@ def _gather(accelerator: Accelerator, reports: list[LossReport]) -> _Losses:
     layers = torch.stack([torch.stack(list(report.terms.values())) for report in reports]).sum(0)
     shared: Any = accelerator.reduce(torch.cat([losses.sum()[None].to(layers), layers.flatten()]), "sum")
     return _Losses(losses.to(layers), shared[:1], shared[1:])
+
+
+def _leave_out(accelerator: Accelerator, optimizer: Any, wanted: Float[Tensor, ""]) -> None:
+    """Have the next update left out if ``wanted`` is 1; a scaler then makes its scale smaller."""
+    scaler: Any = accelerator.scaler
+    if scaler is None:
+        optimizer.found_inf = wanted
+        return
+    for found in scaler._found_inf_per_device(optimizer).values():
+        found.copy_(torch.maximum(found, wanted))
 
 
 def _scale(accelerator: Accelerator) -> list[Tensor]:

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,63 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(
         (detector.state_dict(), optimizer.state_dict()["state"]), before, rtol=0, atol=0
     )
     assert take_step(accelerator, detector, optimizer, [good], Totals(2, 2, 2), 0.1).read().loss > 0
+
+
+class Overflowing(torch.nn.Module):
+    """Has gradients as large as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.gradient = 1.0
+
+    def forward(self, images: Images, objects: list[Objects], totals: Totals) -> LossReport:
+        loss = (self.weight * self.gradient * torch.tensor([1.0, -1.0, 1.0])).sum()
+        return LossReport(loss, {"loss": loss.detach()[None]})
+
+
+@pytest.fixture
+def scaled(accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    """With the scaler of fp16, which computes on a CPU as it does on a GPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1000)
+    monkeypatch.setattr(accelerator, "scaler", scaler)
+    monkeypatch.setattr(accelerator, "native_amp", True)
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    monkeypatch.setattr(accelerator, "_optimizers", [])
+    return accelerator
+
+
+def test_an_overflow_in_fp16_halves_the_scale_until_it_is_not_the_scales_fault(scaled: Accelerator) -> None:
+    model = Overflowing()
+    optimizer = scaled.prepare_optimizer(torch.optim.AdamW(named(model), lr=0.1, fused=True))
+    step = partial(take_step, scaled, model, optimizer, [batch(0, 1)], Totals(1, 1, 1), 0.1)
+
+    before = copy.deepcopy(model.state_dict())
+    for gradient, scale in ((3e38, 2), (3e38, 1), (1e38, 0.5)):  # the last is finite, but its norm is not
+        model.gradient = gradient
+        pending = step()
+        assert pending.taken == 0
+        torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+        assert scaled.scaler.get_scale() == scale
+        if scale >= 1:
+            assert pending.read().gradient_norm == float("inf")
+        else:
+            with pytest.raises(NonFiniteLossError, match="the gradient's norm is inf"):
+                pending.read()
+
+    model.gradient = 1.0
+    pending = step()
+    assert pending.read().gradient_norm == pytest.approx(3**0.5)
+    assert pending.taken == 1
+    torch.testing.assert_close(model.weight, torch.tensor([0.899, 1.099, 0.899]), rtol=1e-5, atol=0)
+
+    moved = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+    model.gradient = float("inf")
+    with pytest.raises(NonFiniteLossError, match="the loss is nan"):  # inf - inf
+        step().read()
+    model.weight.register_hook(lambda grad: grad * torch.nan)
+    model.gradient = 1.0
+    with pytest.raises(NonFiniteLossError, match="the gradient's norm is nan"):
+        step().read()
+    assert scaled.scaler.get_scale() == 0.125
+    torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), moved, rtol=0, atol=0)
