@@ -2,6 +2,10 @@
 
 import copy
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +166,67 @@ def test_too_many_steps_stop_the_run(
         watched.train(data, tmp_path / "run", settings | {"train.max_steps": 9, "train.max_skipped_steps": 2})
     assert [line["step"] for line in log(tmp_path / "run", "step")] == [1]
     assert [line["step"] for line in log(tmp_path / "run", "skipped")] == [2, 3]
+
+
+LAUNCHED = """
+import json, sys
+import detrkit, torch
+from accelerate import PartialState
+from detrkit.training import fit as loop
+from detrkit.training.events import Skipped, Stepped
+
+data, folder, settings = sys.argv[1:]
+rank, genuine = PartialState().process_index, loop.to_device
+
+def moved(batch, *arguments):
+    found = genuine(batch, *arguments)
+    for image_id, objects in zip(batch.image_ids, found.objects):
+        if image_id == 5:
+            objects.boxes.fill_(torch.nan)
+    return found
+
+loop.to_device = moved
+told = []
+for event in detrkit.fit(detrkit.recipe("detr_r50", json.loads(settings)), data, f"{folder}/run"):
+    if isinstance(event, Skipped):
+        told.append(event._asdict())
+    if isinstance(event, Stepped):
+        told.append({"step": event.step, "loss": event.loss})
+with open(f"{folder}/told {rank} of {PartialState().num_processes}.json", "w") as file:
+    json.dump(told, file)
+"""
+
+
+def test_processes_skip_together(tmp_path: Path, data: Path, settings: dict[str, object]) -> None:
+    """Image 5 has boxes that are not numbers and image 6 cannot be read; the second process alone meets them."""
+    copied = shutil.copytree(data, tmp_path / "data")
+    (copied / "train" / "0006.png").write_bytes(b"")
+    (tmp_path / "train.py").write_text(LAUNCHED)
+    some = settings | {"data.max_skipped_images": 1, "train.max_skipped_steps": 2, "data.flip": 0.0}
+
+    def launch(processes: int) -> list[list[dict[str, Any]]]:
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        share = json.dumps(some | {"data.batch_size": 4 // processes})
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        done = subprocess.run(
+            [*start, str(processes), str(tmp_path / "train.py"), str(copied), str(folder), share],
+            env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [json.loads(path.read_text()) for path in sorted(folder.glob("told *.json"))]
+
+    (alone,), (first, second) = launch(1), launch(2)
+    assert first == second
+    assert [one["step"] for one in first] == [one["step"] for one in alone]
+    for found, expected in zip(first, alone, strict=True):
+        assert found.get("loss") == pytest.approx(expected.get("loss"), rel=1e-5)
+        assert found.get("reason") == expected.get("reason")
+    reasons = [one["reason"] for one in first if "reason" in one]
+    assert any("0006.png cannot be read" in reason for reason in reasons)
+    assert any("not finite" in reason and "0005.png" in reason for reason in reasons)
+    assert any("loss" in one for one in first)
