@@ -78,7 +78,6 @@ def test_thirty_epochs_of_coco_are_flat(tmp_path: Path, shared: Path, small_detr
     shown = {"data.short_sides": [32, 48, 64], "data.max_size": 96, "data.eval_short_side": 64}
     length = {"train.epochs": 30, "data.batch_size": 16, "data.workers": 1, "train.ema": 0.99}
     own, workers = memory_by_epoch(shared / "coco-mini", tmp_path / "run", small_detr | shown | length)
-    print(f"own {own}\nworkers {workers}\ngrowth {growth(own, 3):.2e} and {growth(workers, 3):.2e} per epoch")
     assert len(own) == 30
     assert growth(own, 3) < 0.001
     assert growth(workers, 3) < 0.001

@@ -198,7 +198,7 @@ with open(f"{folder}/told {rank} of {PartialState().num_processes}.json", "w") a
 
 
 def test_processes_skip_together(tmp_path: Path, data: Path, settings: dict[str, object]) -> None:
-    """Image 5 has boxes that are not numbers and image 6 cannot be read; the second process alone meets them."""
+    """Image 5 has boxes of nan and image 6 cannot be read: the second process alone meets them."""
     copied = shutil.copytree(data, tmp_path / "data")
     (copied / "train" / "0006.png").write_bytes(b"")
     (tmp_path / "train.py").write_text(LAUNCHED)
