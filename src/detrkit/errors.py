@@ -16,6 +16,10 @@ class ToldElsewhereError(DetrkitError):
     """What ended this process has been told, mostly by another one: the command line adds nothing to it."""
 
 
+class UnreadableImageError(DetrkitError):
+    """An image of a dataset that is missing, damaged, or not the one that its dataset states."""
+
+
 class NotFiniteError(DetrkitError):
     """A loss, or what a detector answers, is infinite or not a number: training that diverged ends so."""
 

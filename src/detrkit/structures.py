@@ -9,6 +9,7 @@ as fractions of the image without its padding. Only ``data.collate`` (in) and ``
 (out) cross between them. Masks are positive everywhere: True is a real pixel, True may be attended to.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -47,13 +48,24 @@ class Sample(NamedTuple):
     original_size: tuple[int, int]
 
 
+class Unread(NamedTuple):
+    """An image that cannot be read, and the sentence that says why."""
+
+    image_id: int
+    reason: str
+
+
 class Batch(NamedTuple):
-    """What one forward pass takes, and where it came from. ``original_sizes`` are (height, width)."""
+    """What one forward pass takes, and where it came from. ``original_sizes`` are (height, width).
+
+    ``unread`` are images that should be here and cannot be read.
+    """
 
     images: Images
     objects: list[Objects]
     image_ids: list[int]
     original_sizes: list[tuple[int, int]]
+    unread: Sequence[Unread] = ()
 
 
 class Matches(NamedTuple):
@@ -119,10 +131,13 @@ class LossReport(NamedTuple):
 
     A term has one value per decoder layer, the last being the network's answer; a detector without
     decoder layers has one. Summed over the micro-batches and processes of a step, both are the step's.
+    ``unmatched`` are the positions in the batch of images whose matching costs are not finite, nor is the
+    total then.
     """
 
     total: Float[Tensor, ""]
     terms: dict[str, Float[Tensor, " L"]]
+    unmatched: Sequence[int] = ()
 
 
 class Detections(NamedTuple):

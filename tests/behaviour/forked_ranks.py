@@ -23,10 +23,10 @@ import torch
 from torch.distributed import TCPStore
 
 import detrkit.training.fit as loop
-import detrkit.training.step as stepping
 import detrkit.training.validate as validation
 from detrkit.cli.main import app
 from detrkit.errors import DetrkitError
+from detrkit.objective.criterion import Criterion
 from detrkit.report.live import LivePage
 from detrkit.structures import LossReport
 
@@ -124,7 +124,7 @@ def plant(fault: str) -> None:
         case "break":
             before_step(2, fail, IndexError("index 9 is out of range"))
         case "diverge":
-            before_step(2, lose_the_loss, stepping._loss)
+            before_step(2, lose_the_loss, Criterion.__call__)
         case "kill":
             before_step(2, signal_self, signal.SIGKILL)
 
@@ -134,7 +134,7 @@ def lose_the_loss(original: Callable[..., LossReport]) -> None:
         report = original(*given)
         return report._replace(total=report.total * math.nan)
 
-    stepping._loss = lost
+    Criterion.__call__ = lost
 
 
 def fail(error: Exception) -> None:

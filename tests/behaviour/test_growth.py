@@ -121,7 +121,7 @@ def train(detector: Detector, batch: Batch, steps: int) -> Callable[[], None]:
     """Takes the steps, and returns what takes one more."""
     accelerator = Accelerator(cpu=True)
     optimizer = accelerator.prepare_optimizer(build_optimizer(detector, BOTH_RATES))
-    totals, _ = agree([batch], detector.max_objects, False)
+    totals = agree([batch], detector.max_objects, False).totals
 
     def step() -> None:
         torch.manual_seed(3)

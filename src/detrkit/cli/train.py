@@ -47,6 +47,13 @@ def train(
     budget: Annotated[
         str | None, typer.Option(help="Train for this long instead: 90s, 5m, 2h. Turned into steps once.")
     ] = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Use algorithms alone that give the same bits every time; sets train.deterministic.",
+        ),
+    ] = False,
     find_lr: Annotated[
         bool,
         typer.Option(
@@ -70,6 +77,8 @@ def train(
                 "--budget and --set train.max_steps both say how long to train: give one of them."
             )
         overrides["train.budget"] = budget
+    if deterministic:
+        overrides["train.deterministic"] = True
     experiment = read_recipe(recipe, overrides)
     if show:
         _show(experiment)

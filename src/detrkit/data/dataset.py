@@ -18,7 +18,7 @@ from detrkit.data.order import Key
 from detrkit.data.shards.opened import OpenShards
 from detrkit.data.transforms import Transform, show
 from detrkit.data.views import Size, View, stored_size
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, UnreadableImageError
 from detrkit.structures import Sample
 
 
@@ -42,13 +42,18 @@ class SplitDataset(Dataset[Sample]):
         return len(self.catalog)
 
     def __getitem__(self, key: Key) -> Sample:
-        """The sample of an image in an epoch; DetrkitError if its file cannot be read."""
+        """The sample of an image in an epoch; UnreadableImageError if its file cannot be read."""
         _, index = key
-        (height, width), stored = self.catalog.size(index), self._stored_size(index)
-        view = self.view(key).of_resized(stored[0] / height, stored[1] / width)
+        view = self._view_of_stored(key)
         wanted = view.reduction if self._transform.reduced_decoding else 1
-        image, reduction = self._read(index, stored, wanted)
+        image, reduction = self._read(index, self._stored_size(index), wanted)
         return show(self._stored(index, image), view, reduction)
+
+    def blank(self, key: Key) -> Sample:
+        """The sample that ``dataset[key]`` would be if its image were black, for which no file is read."""
+        _, index = key
+        black = torch.zeros(3, *self._stored_size(index), dtype=torch.uint8)
+        return show(self._stored(index, black), self._view_of_stored(key))
 
     def view(self, key: Key) -> View:
         """How a sample shows its image, for which no file is read."""
@@ -61,6 +66,11 @@ class SplitDataset(Dataset[Sample]):
         sizes = np.array([self.view((epoch, index)).size for index in range(len(self))], dtype=np.float64)
         return sizes[:, 1] / sizes[:, 0]
 
+    def _view_of_stored(self, key: Key) -> View:
+        _, index = key
+        (height, width), stored = self.catalog.size(index), self._stored_size(index)
+        return self.view(key).of_resized(stored[0] / height, stored[1] / width)
+
     def _stored_size(self, index: int) -> Size:
         return stored_size(self.catalog.size(index), self.catalog.short_side)
 
@@ -69,8 +79,8 @@ class SplitDataset(Dataset[Sample]):
             return read_reduced_image(self.catalog.place(index), stored, reduction, self._shards.read(index))
         except DetrkitError as error:
             if self.catalog.short_side is None:
-                raise
-            raise DetrkitError(
+                raise UnreadableImageError(str(error)) from None
+            raise UnreadableImageError(
                 f"{error} It belongs to a copy with shorter sides of {self.catalog.short_side} pixels at "
                 "most: remove it there, and give the same detrkit data cache again."
             ) from None
@@ -106,8 +116,11 @@ def describe_enlarged(catalog: Catalog, setting: str, short_side: int) -> list[s
     ]
 
 
-def require_images(catalog: Catalog) -> None:
-    """Raise a DetrkitError unless every image is a file in the catalog's folder, or in a complete shard."""
+def require_images(catalog: Catalog, may_lack: int = 0) -> None:
+    """Raise a DetrkitError unless every image is a file in the catalog's folder, or in a complete shard.
+
+    So many files ``may_lack``.
+    """
     if catalog.shards is not None:
         require_shards(catalog.folder, catalog.shards)
         return
@@ -116,7 +129,7 @@ def require_images(catalog: Catalog) -> None:
         f"{folder}/{name}".lstrip("/") for folder in folders for name in _files(catalog.folder / folder)
     }
     missing = [name for name in catalog.file_names.tolist() if name not in present]
-    if missing:
+    if len(missing) > may_lack:
         raise DetrkitError(
             f"{len(missing)} of the {len(catalog)} images of {catalog.source} are missing from "
             f"{catalog.folder}, the first being {missing[0]}: fetch them or correct the annotations."

@@ -5,6 +5,7 @@ that COCO was annotated and is read with do not. So a dataset's stated size deci
 picture is turned as a viewer would.
 """
 
+import stat
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from detrkit.errors import DetrkitError
 
 _QUARTER_TURNS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
+_BYTES_PER_PIXEL = 64
+"""Eight times what any format takes without compression: some keep layers, previews and films besides."""
+_BYTES_BESIDES = 1 << 26
+"""For what does not grow with the picture, such as colour profiles."""
 
 
 def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -46,6 +51,8 @@ def read_reduced_image(
     may lie partly outside the image. With ``content``, the bytes of an image file, ``path`` only names it.
     """
     try:
+        if content is None:
+            _require_plausible(path, expected)
         with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as image:
             turned = _is_turned(image, path, expected)
             reduced_by = _reduce(image, reduction)
@@ -63,15 +70,28 @@ def read_reduced_image(
         ) from None
 
 
+def _require_plausible(path: Path, expected: tuple[int, int] | None) -> None:
+    """Refuse what is no regular file, which might never end, and a length that no image has.
+
+    Pillow reads whole files of some formats into memory before it looks at them.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a regular file")
+    pixels = expected[0] * expected[1] if expected else 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if found.st_size > _BYTES_PER_PIXEL * pixels + _BYTES_BESIDES:
+        raise OSError(f"it has {found.st_size:,} bytes, more than an image of its size")
+
+
 def _is_turned(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> bool:
     """Whether the stored pixels are to be turned as EXIF says."""
     stored = (image.height, image.width)
     if expected == stored:
         return False
-    orientation = image.getexif().get(_ORIENTATION)
     if expected is None:
-        return orientation not in (None, 1)
-    if expected == stored[::-1] and orientation in _QUARTER_TURNS:
+        return image.getexif().get(_ORIENTATION) not in (None, 1)
+    # last, since Pillow decodes all of a PNG to find it
+    if expected == stored[::-1] and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS:
         return True
     raise DetrkitError(
         f"the image {path} is {stored[1]} x {stored[0]} pixels, but its dataset states "

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,8 +20,11 @@ from torch.utils.data import DataLoader, Dataset
 from detrkit.data.collate import collate
 from detrkit.data.dataset import SplitDataset
 from detrkit.data.order import Key, grouped, mix_all, mix_shards, shuffled, step_keys
-from detrkit.errors import DetrkitError
-from detrkit.structures import Batch
+from detrkit.errors import DetrkitError, UnreadableImageError
+from detrkit.structures import Batch, Sample, Unread
+
+Read = Callable[[Key], tuple[Sample, list[Unread]]]
+"""A sample, and the images that could not be read on the way to it."""
 
 
 def training_steps(
@@ -35,6 +39,7 @@ def training_steps(
     workers: int,
     group_size: int = 0,
     shards_at_once: int = 0,
+    max_skipped: int = 0,
 ) -> Generator[list[Batch], None, None]:
     """The ``accumulate`` micro-batches of this process for each of the optimiser steps ``steps``.
 
@@ -42,6 +47,11 @@ def training_steps(
     ``group_size`` neighbours in the order, which whole micro-batches should make up, are shown at nearly one
     aspect ratio; 0 does not group. Of images in shards, those of ``shards_at_once`` are mixed, or all if that
     is 0.
+
+    In place of an image that cannot be read stands the next one of the dataset that can, unless more than
+    ``max_skipped`` in a row cannot; the batch names them. So a step follows from the order and the files
+    alone: whoever loads it, resumed or not, finds the same images and asks no other process. And a batch
+    keeps its size, where one whose images are left out could be empty.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
@@ -56,15 +66,24 @@ def training_steps(
         for step in steps
         for micro_batch in step_keys(order, len(dataset), step, batch_size, accumulate, rank, world)
     )
-    with closing(_load(dataset, keys, workers)) as batches:
+    with closing(_load(partial(_or_next, dataset, max_skipped), keys, workers)) as batches:
         for _ in steps:
             yield list(islice(batches, accumulate))
 
 
 def evaluation_batches(
-    dataset: SplitDataset, *, batch_size: int, workers: int, rank: int = 0, world: int = 1
+    dataset: SplitDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+    blank_unread: bool = False,
 ) -> Generator[Batch, None, None]:
     """Every ``world``-th image from ``rank`` on, once and in order; the last batch may be smaller.
+
+    With ``blank_unread``, an image that cannot be read is black and named by its batch, so that all others
+    are padded, and answered, as if it were there.
 
     Raises:
         DetrkitError: An image cannot be read, whichever process found it.
@@ -74,30 +93,72 @@ def evaluation_batches(
         [(0, index) for index in mine[first : first + batch_size]]
         for first in range(0, len(mine), batch_size)
     )
-    with closing(_load(dataset, keys, workers)) as batches:
+    read = partial(_or_blank if blank_unread else _required, dataset)
+    with closing(_load(read, keys, workers)) as batches:
         yield from batches
 
 
+def too_many_unread(reason: str, allowed: int) -> UnreadableImageError:
+    """The error that ends a run which has skipped as many images as it may."""
+    return UnreadableImageError(
+        f"{reason} More images than data.max_skipped_images allows, which is {allowed}, cannot be read: mend "
+        "the dataset, or allow more."
+    )
+
+
+def _required(dataset: SplitDataset, key: Key) -> tuple[Sample, list[Unread]]:
+    return dataset[key], []
+
+
+def _or_next(dataset: SplitDataset, allowed: int, key: Key) -> tuple[Sample, list[Unread]]:
+    """The sample, or in the same epoch that of the next image that can be read."""
+    (epoch, index), unread = key, []
+    while True:
+        try:
+            return dataset[epoch, index], unread
+        except UnreadableImageError as error:
+            if not allowed:
+                raise
+            if len(unread) == allowed:
+                raise too_many_unread(str(error), allowed) from None
+            unread.append(_unread(dataset, index, error))
+        index = (index + 1) % len(dataset)
+
+
+def _or_blank(dataset: SplitDataset, key: Key) -> tuple[Sample, list[Unread]]:
+    """The sample, black if its image cannot be read."""
+    try:
+        return dataset[key], []
+    except UnreadableImageError as error:
+        return dataset.blank(key), [_unread(dataset, key[1], error)]
+
+
+def _unread(dataset: SplitDataset, index: int, error: UnreadableImageError) -> Unread:
+    return Unread(int(dataset.catalog.image_ids[index]), str(error))
+
+
 class _Batches(Dataset[Batch | DetrkitError]):
-    """Whole batches by the keys of their samples.
+    """Whole batches by the keys of their samples, each of which ``read`` makes.
 
     An error is returned in place of a batch, since raising it would bury it in the worker's traceback.
     """
 
-    def __init__(self, samples: SplitDataset) -> None:
-        self._samples = samples
+    def __init__(self, read: Read) -> None:
+        self._read = read
 
     def __getitem__(self, keys: list[Key]) -> Batch | DetrkitError:
         try:
-            return collate([self._samples[key] for key in keys])
+            found = [self._read(key) for key in keys]
         except DetrkitError as error:
             return error
+        unread = [one for _, met in found for one in met]
+        return collate([sample for sample, _ in found])._replace(unread=unread)
 
 
-def _load(dataset: SplitDataset, keys: Iterable[list[Key]], workers: int) -> Generator[Batch, None, None]:
+def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batch, None, None]:
     loaded = iter(
         DataLoader(
-            _Batches(dataset),
+            _Batches(read),
             sampler=keys,
             batch_size=None,
             collate_fn=_unchanged,

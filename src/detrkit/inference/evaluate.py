@@ -16,7 +16,7 @@ from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_result
 from detrkit.inference.detect import detect
 from detrkit.inference.frozen import frozen
 from detrkit.inference.precision import Precision
-from detrkit.structures import Detections
+from detrkit.structures import Batch, Detections, Unread
 
 logger = logging.getLogger(__name__)
 
@@ -30,28 +30,39 @@ def detect_split(
     precision: Precision = "fp32",
     rank: int = 0,
     world: int = 1,
+    unread: list[Unread] | None = None,
 ) -> Iterator[tuple[int, Detections]]:
     """(image id, what was found) for this process's share of the images, as they are done.
 
     The shares of ranks ``0..world-1`` together are every image once. Labels are the dataset's: a
     detector's are mapped by the categories' names, and what the dataset has no class for falls out.
-    Classes that only one of both knows are said in a warning. The detector is copied, as it is now.
+    Classes that only one of both knows are said in a warning. The detector is copied, as it is now. Images
+    that cannot be read are put into ``unread`` and left out, if there is such a list.
 
     Raises:
         DetrkitError: No category is the detector's too, or an image is missing or damaged.
     """
     mapped = map_labels(detector.categories, catalog.categories, where=str(catalog.source))
     _warn(mapped, catalog)
-    require_images(catalog)
+    if unread is None:
+        require_images(catalog)
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
     answering = frozen(detector, precision)
-    batches = evaluation_batches(dataset, batch_size=batch_size, workers=workers, rank=rank, world=world)
+    batches = evaluation_batches(
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        rank=rank,
+        world=world,
+        blank_unread=unread is not None,
+    )
     return (
         (image_id, _relabelled(detections, torch.from_numpy(mapped.labels)))
-        for batch in batches
+        for batch in _noting(batches, unread)
         for image_id, detections in zip(
             batch.image_ids, detect(answering, batch.images, batch.original_sizes, precision), strict=True
         )
+        if image_id not in {one.image_id for one in batch.unread}
     )
 
 
@@ -80,6 +91,14 @@ def _warn(mapped: LabelMap, catalog: Catalog) -> None:
     if mapped.dropped:
         dropped = f"{len(mapped.dropped)} categories that {catalog.source} does not have"
         logger.warning("What is found of %s is not counted: %s.", dropped, ", ".join(mapped.dropped))
+
+
+def _noting(batches: Iterator[Batch], unread: list[Unread] | None) -> Iterator[Batch]:
+    """The batches, while the images that they lack are put into the list."""
+    for batch in batches:
+        if unread is not None:
+            unread += batch.unread
+        yield batch
 
 
 def _relabelled(detections: Detections, labels: Int[Tensor, " own"]) -> Detections:

@@ -17,7 +17,7 @@ from detrkit.objective.matching import match
 from detrkit.structures import DetrOutput, Objects
 
 NO_QUERY = -1
-"""In place of the query of an object that is left without one, where its image has more than queries."""
+"""In place of the query of an object that has none: its image has more than queries, or cannot be read."""
 
 
 def matched_queries(
@@ -29,11 +29,13 @@ def matched_queries(
     precision: Precision = "fp32",
     rank: int = 0,
     world: int = 1,
+    blank_unread: bool = False,
 ) -> list[tuple[int, list[int]]]:
     """(image id, the query of the last decoder layer for each object) of every ``every``-th image of a split.
 
     Images are shown as evaluation shows them, and the detector is copied as it is now: the same weights give
-    the same queries. The shares of ranks ``0..world-1`` together are all of these images.
+    the same queries. The shares of ranks ``0..world-1`` together are all of these images. With
+    ``blank_unread``, the objects of an image that cannot be read have no query.
 
     Raises:
         DetrkitError: An image cannot be read, or an answer is not finite.
@@ -41,14 +43,23 @@ def matched_queries(
     answering = frozen(detector, precision)
     dataset = SplitDataset(catalog, evaluation_transform(detector.image_size))
     batches = evaluation_batches(
-        dataset, batch_size=batch_size, workers=0, rank=every * rank, world=every * world
+        dataset,
+        batch_size=batch_size,
+        workers=0,
+        rank=every * rank,
+        world=every * world,
+        blank_unread=blank_unread,
     )
     found: list[tuple[int, list[int]]] = []
     for batch in batches:
         with noted([answering.get_submodule("network")]) as calls:
             detect(answering, batch.images, batch.original_sizes, precision)
         queries = _queries(detector, calls[0].answer, batch.objects)
-        found += zip(batch.image_ids, queries, strict=True)
+        unread = {one.image_id for one in batch.unread}
+        found += [
+            (image_id, [NO_QUERY] * len(own) if image_id in unread else own)
+            for image_id, own in zip(batch.image_ids, queries, strict=True)
+        ]
     return found
 
 

@@ -47,7 +47,8 @@ class SinePosition(nn.Module):
     def forward(self, valid: Bool[Tensor, "B h w"], dtype: torch.dtype) -> Float[Tensor, "B h w D"]:
         """The code of every cell, its row and column scaled so that the last valid one is at 2 pi."""
         exact = torch.promote_types(dtype, torch.float32)
-        rows, columns = valid.cumsum(1, dtype=exact), valid.cumsum(2, dtype=exact)
+        # whole numbers, which a GPU adds up in any order to the same sum
+        rows, columns = (valid.cumsum(axis, dtype=torch.int64).to(exact) for axis in (1, 2))
         rows = rows / (rows[:, -1:, :] + 1e-6) * (2 * math.pi)
         columns = columns / (columns[:, :, -1:] + 1e-6) * (2 * math.pi)
         half = self.width // 2

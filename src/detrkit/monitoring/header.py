@@ -14,7 +14,7 @@ from typing import Any
 from accelerate import PartialState
 
 from detrkit.machine import describe_machine
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import Refusals
 from detrkit.weights import store
 
@@ -66,6 +66,8 @@ class RunHeader:
                 self._start(event)
             case Stepped():
                 self._header["peak_memory"] = max(self._header["peak_memory"] or 0, event.memory)
+            case Skipped():
+                pass
             case Validated():
                 self._write()
             case Interrupted():

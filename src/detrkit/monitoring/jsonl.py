@@ -8,18 +8,21 @@ from typing import Any
 from accelerate import PartialState
 
 from detrkit.errors import DetrkitError
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import Refusals, reason
 
 logger = logging.getLogger(__name__)
+
+_LASTING = ("step", "skipped", "validation")
+"""What a resumed run has behind it, up to the step that it resumes from."""
 
 
 class JsonLines:
     """Writes the log of a run; a resumed run continues it where its state was saved.
 
-    A line has ``event`` (``step``, ``validation``, ``interrupted``, ``finished`` or ``failed``) and ``step``.
-    Lines after the step that a run resumes from are taken back, since the run does those steps again. Lines
-    that the disk refuses wait and are written, in order, before the next.
+    A line has ``step`` and ``event``: ``step``, ``skipped``, ``validation``, ``interrupted``, ``finished`` or
+    ``failed``. Lines after the step that a run resumes from are taken back, since the run does those steps
+    again. Lines that the disk refuses wait and are written, in order, before the next.
 
     Raises:
         DetrkitError: the log cannot be written at the start of the run, or lines still wait at its end.
@@ -84,7 +87,7 @@ class JsonLines:
         self._warn_of_gaps([values[number - 1] for number in kept], event.step)
 
     def _warn_of_gaps(self, kept: list[Any], step: int) -> None:
-        there = {line["step"] for line in kept if line["event"] == "step"}
+        there = {line["step"] for line in kept if "step" in (line["event"], line.get("what"))}
         lacking = [number for number in range(1, step + 1) if number not in there]
         if lacking:
             logger.warning(
@@ -103,12 +106,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line is not None]
 
 
-def as_line(event: Stepped | Validated | Interrupted | Finished) -> dict[str, Any]:
+def as_line(event: Stepped | Skipped | Validated | Interrupted | Finished) -> dict[str, Any]:
     """The event as plain values."""
     match event:
         case Stepped():
             speed = {"images_per_second": event.images_per_second, "data_share": event.data_share}
             return {"event": "step", **event._asdict(), **speed}
+        case Skipped():
+            return {"event": "skipped", **event._asdict()}
         case Validated():
             raw = None if event.raw is None else event.raw.to_dict()
             return {"event": "validation", **event._asdict(), "metrics": event.metrics.to_dict(), "raw": raw}
@@ -140,7 +145,7 @@ def _holds(line: dict[str, Any] | None, event: Started) -> bool:
     if line is None or line["step"] > event.step:
         return False
     again = line["event"] == "validation" and line["step"] == event.step and event.validation_due
-    return line["event"] in ("step", "validation") and not again
+    return line["event"] in _LASTING and not again
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

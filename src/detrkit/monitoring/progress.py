@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.weights.transfer import Row, summarise
 
 
@@ -45,6 +45,8 @@ class ProgressBar:
                 self._start(event)
             case Stepped():
                 self._step(event)
+            case Skipped():
+                self.say(_skipped(event))
             case Validated():
                 self._validate(event)
             case Finished():
@@ -107,6 +109,8 @@ class ProgressBar:
         kept = "  (best so far)" if event.kept else ""
         raw = "" if event.raw is None else f"; without averaging AP {event.raw.AP:.3f}"
         self.say(f"validation after epoch {event.epoch:.1f}: {figures}{kept}{raw}")
+        for reason in event.unread:
+            self.say(f"Warning: in these figures all objects of an image count as not found: {reason}")
 
 
 def _smoothed(average: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:
@@ -136,6 +140,10 @@ def origins_table(origins: Sequence[Row]) -> Table:
     for part, what, tensors, elements, reason in summarise(origins):
         table.add_row(part, what, str(tensors), f"{elements:,}", reason)
     return table
+
+
+def _skipped(event: Skipped) -> str:
+    return f"Warning: {event.what} skipped ({event.number} of at most {event.allowed}): {event.reason}"
 
 
 def _last_words(event: Finished) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from detrkit.data.formats.recognise import read_split
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
-from detrkit.training.prepare import ReadData, read_catalog
+from detrkit.training.prepare import ReadData
 from detrkit.training.together import ending_together
 
 Listener = Callable[[Event], None]
@@ -25,7 +26,7 @@ def fit(
     init: str | Path | None = None,
     listeners: Sequence[Listener] = (),
     recipe: str | None = None,
-    read_data: ReadData = read_catalog,
+    read_data: ReadData = read_split,
 ) -> Generator[Event]:
     """Train into the run folder ``out``, recording every event there, and yield the events.
 

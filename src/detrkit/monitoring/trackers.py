@@ -21,7 +21,7 @@ from detrkit.errors import DetrkitError
 from detrkit.evaluation.coco import Metrics
 from detrkit.settings.section import describe
 from detrkit.settings.training import TrackerName
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import reason
 from detrkit.weights import store
 
@@ -60,6 +60,8 @@ class Trackers:
                 self._start(event)
             case Stepped():
                 self._log(scalars_of_step(event), event.step)
+            case Skipped():
+                pass
             case Validated():
                 self._log(scalars_of_validation(event), event.step)
             case Finished() | Interrupted():

@@ -1,5 +1,6 @@
 """The set loss: match, then compare (Carion et al. 2020, section 3.1)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from detrkit.objective.losses import box_losses, cardinality_error, class_error, targets_of_queries
-from detrkit.objective.matching import match
+from detrkit.objective.matching import NonFiniteCostError, assign_in_order, match
 from detrkit.scoring import Scoring
 from detrkit.settings.objective import LossSettings, MatchingSettings
 from detrkit.structures import Denoised, DetrOutput, Groups, LossReport, Matches, Objects, Totals
@@ -29,17 +30,20 @@ class Criterion:
 
         The terms of every layer count alike. Those of all further groups together count as much as those
         of the answers, and so do those of all denoising queries. Also reported, without weight:
-        ``class_error`` and ``cardinality_error``.
+        ``class_error`` and ``cardinality_error``. Where matching costs are not finite, neither is the loss,
+        and the report says of which images: to raise would leave other processes waiting for this one.
         """
         logits, boxes = _at_least_float32(output.logits), _at_least_float32(output.boxes)
         groups = None if output.groups is None else _as_images(output.groups)
-        matches, of_groups = self._match(logits, boxes, groups, objects)
+        matches, of_groups, unmatched = self._match(logits, boxes, groups, objects)
         terms = self._terms(logits, boxes, objects, matches, totals)
         if groups is not None:
             terms |= _prefixed("group", self._terms_of_groups(*groups, objects, of_groups, totals))
         if output.denoised is not None:
             terms |= _prefixed("denoising", self._terms_of_denoising(output.denoised, objects, totals))
         total = torch.stack([self._weight(name) * term.sum() for name, term in terms.items()]).sum()
+        if unmatched:
+            total = total * math.nan
 
         labels = torch.cat([image.labels for image in objects])
         wanted = targets_of_queries(labels, matches, like=logits)
@@ -48,7 +52,7 @@ class Criterion:
             "class_error": class_error(logits, wanted, self.scoring, totals),
             "cardinality_error": cardinality_error(logits, counts, self.scoring, totals),
         }
-        return LossReport(total, {name: term.detach() for name, term in terms.items()})
+        return LossReport(total, {name: term.detach() for name, term in terms.items()}, unmatched)
 
     def _terms(
         self,
@@ -70,18 +74,26 @@ class Criterion:
         boxes: Float[Tensor, "L B Q 4"],
         groups: tuple[Float[Tensor, "L GB Q K"], Float[Tensor, "L GB Q 4"]] | None,
         objects: list[Objects],
-    ) -> tuple[Matches, Matches]:
-        """The matches of the answers and of the groups, whose costs go to the host together."""
+    ) -> tuple[Matches, Matches, list[int]]:
+        """The matches of the answers and of the groups, whose costs go to the host together.
+
+        Also the positions of images whose costs are not finite, in which case the pairs mean nothing.
+        """
         number = 1
         if groups is not None:
             number += groups[0].shape[1] // len(objects)
             logits, boxes = torch.cat([logits, groups[0]], dim=1), torch.cat([boxes, groups[1]], dim=1)
-        matches = match(logits, boxes, objects * number, self.scoring, self.matching)
+        unmatched: list[int] = []
+        try:
+            matches = match(logits, boxes, objects * number, self.scoring, self.matching)
+        except NonFiniteCostError as error:
+            matches = assign_in_order(logits, [len(image.labels) for image in objects] * number)
+            unmatched = sorted({image % len(objects) for image in error.images})
         own = matches.query.shape[-1] // number
         first, rest = ([part[:, piece] for part in matches] for piece in (slice(own), slice(own, None)))
         image, query, target = rest
         num_objects = sum(len(image.labels) for image in objects)
-        return Matches(*first), Matches(image - len(objects), query, target - num_objects)
+        return Matches(*first), Matches(image - len(objects), query, target - num_objects), unmatched
 
     def _terms_of_groups(
         self,

@@ -77,6 +77,12 @@ def assign(cost: Float[np.ndarray, "L B Q N"], counts: list[int], device: torch.
     return Matches(*index.unbind(1))
 
 
+def assign_in_order(logits: Float[Tensor, "L B Q K"], counts: list[int]) -> Matches:
+    """As many pairs as ``assign`` finds, of queries and objects as they come, where no cost can tell."""
+    num_layers, batch, queries, _ = logits.shape
+    return assign(np.zeros((num_layers, batch, queries, max(counts))), counts, logits.device)
+
+
 def _pad(objects: list[Objects], like: Tensor) -> tuple[Int[Tensor, "B N"], Float[Tensor, "B N 4"]]:
     longest = max(len(image.labels) for image in objects)
     labels = torch.zeros(len(objects), longest, dtype=torch.int64, device=like.device)

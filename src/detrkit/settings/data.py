@@ -5,7 +5,7 @@ The defaults are the published DETR recipe (Carion et al. 2020, appendix A.4).
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from detrkit.settings.section import Section
 
@@ -26,6 +26,10 @@ class DataSettings(Section):
     the processes that began the run: resumed on others, it keeps that number, in smaller or more passes."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Processes that load images; 0 loads them in the training process."""
+    max_skipped_images: NonNegativeInt = 0
+    """How many different images that cannot be read a run may skip; 0 stops it at the first. In training, the
+    next image of the dataset stands in for one. In a validation, which may skip as many, its objects count as
+    not found, and the figures say so."""
     group_by_aspect: bool = False
     """Whether images shown at nearly one aspect ratio share a training batch, which then is padded less."""
     shards_at_once: Annotated[int, Field(ge=0)] = 8

@@ -3,7 +3,15 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from detrkit.settings.section import Section, kind_unless_given
 
@@ -93,6 +101,13 @@ class TrainSettings(Section):
     It is ramped: after n steps at most (1 + n) / (10 + n), so that a short run is not held back."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initial weights, order, augmentation and dropout."""
+    deterministic: bool = False
+    """Have torch use algorithms alone that give the same bits every time, which can be slower, and stop where
+    it has none. Runs on one machine with the same settings and number of processes are then equal,
+    however many `data.workers` there are."""
+    max_skipped_steps: NonNegativeInt = 0
+    """How many steps whose loss or gradient is not finite a run may skip, each without any change to weights,
+    moments, average and statistics; 0 stops it at the first."""
     validate_every: PositiveFloat = 1.0
     """Epochs, or a fraction of one, between validations; there is always one at the end."""
     validate_raw: bool = True

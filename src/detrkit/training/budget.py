@@ -2,14 +2,16 @@
 
 import copy
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from accelerate.utils import broadcast_object_list
 
 from detrkit.settings.training import parse_duration
+from detrkit.training.optimise import forget
 from detrkit.training.prepare import Run
-from detrkit.training.step import agree, take_step, to_device
+from detrkit.training.step import NonFiniteLossError, agree, take_step, to_device
 from detrkit.training.validate import validate
 
 _WARM_UP, _TIMED = 2, 6
@@ -54,14 +56,16 @@ def _measure(run: Run) -> Pace:
     for number, batches in enumerate(run.training_steps(range(_WARM_UP + _TIMED))):
         start = time.perf_counter()
         moved = [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
-        totals, _ = agree(moved, run.detector.max_objects, stop=False)
+        totals = agree(moved, run.detector.max_objects, stop=False).totals
         clip_norm = run.experiment.optim.clip_norm
         measured = number % run.experiment.train.update_ratio_every == 0
-        take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip_norm, measured).read()
+        pending = take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip_norm, measured)
+        with suppress(NonFiniteLossError):  # the run itself comes to this step, and says it
+            pending.read()
         times.append(time.perf_counter() - start)
     start = time.perf_counter()
     validate(run, asked=lambda: False)
     validation = time.perf_counter() - start
     run.detector.load_state_dict(before)
-    run.optimizer.state.clear()
+    forget(run.optimizer)
     return Pace(float(torch.tensor(times[_WARM_UP:]).median()), validation)

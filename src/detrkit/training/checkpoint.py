@@ -9,7 +9,7 @@ dropout and learning rate need no place here, since they are functions of the se
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Progress:
     best_step: int = 0
     validations_without_gain: int = 0
     validation_due: bool = False
+    skipped_images: list[int] = field(default_factory=list)
+    skipped_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGTERM, Signals
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from detrkit.evaluation.coco import Metrics
 from detrkit.settings.experiment import Experiment
@@ -66,13 +66,28 @@ class Stepped(NamedTuple):
         return self.data_seconds / self.seconds
 
 
+class Skipped(NamedTuple):
+    """An image was replaced by another, or a step left out, in ``step``, since ``reason``.
+
+    It is number ``number`` of the ``allowed`` different images, or of the steps, since the run began. A step
+    that is left out has no ``Stepped``.
+    """
+
+    step: int
+    what: Literal["image", "step"]
+    reason: str
+    number: int
+    allowed: int
+
+
 class Validated(NamedTuple):
     """The model was evaluated after ``step``; ``kept`` says that none was better, so it is kept.
 
     Where a moving average is what was evaluated, ``raw`` has the figures of the weights themselves, unless
     `train.validate_raw` is off; ``seconds`` has the time of both, and ``raw_seconds`` what these took of it.
     ``matched`` has, for each of a few training images, which are always the same, the query that the weights
-    match with each object (-1 where there is none); it is empty where a detector matches nothing.
+    match with each object (-1 where there is none); it is empty where a detector matches nothing. ``unread``
+    says of each image of the split that could not be read why: all of its objects count as not found.
     """
 
     step: int
@@ -83,6 +98,7 @@ class Validated(NamedTuple):
     raw: Metrics | None = None
     raw_seconds: float = 0.0
     matched: Sequence[Sequence[int]] = ()
+    unread: Sequence[str] = ()
 
 
 class Interrupted(NamedTuple):
@@ -103,4 +119,4 @@ class Finished(NamedTuple):
     out: Path
 
 
-Event = Started | Stepped | Validated | Interrupted | Finished
+Event = Started | Stepped | Skipped | Validated | Interrupted | Finished

@@ -7,23 +7,27 @@ that is interrupted anywhere and resumed ends with the same bits as one left alo
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 
+from detrkit.data.formats.recognise import read_split
+from detrkit.data.loader import too_many_unread
 from detrkit.detectors.detector import num_parameters
+from detrkit.errors import ToldElsewhereError
 from detrkit.machine import memory_in_use
 from detrkit.settings.experiment import Experiment
 from detrkit.structures import Batch, Totals
 from detrkit.training.budget import measure_steps
-from detrkit.training.events import Event, Finished, Interrupted, Started, Stepped, Validated
+from detrkit.training.determinism import determinism
+from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.interruption import Interruption, Stopped
 from detrkit.training.optimise import set_rates
-from detrkit.training.prepare import ReadData, Run, prepare, read_catalog
+from detrkit.training.prepare import ReadData, Run, prepare
 from detrkit.training.saving import Saver
 from detrkit.training.schedule import rate_factor, validates
 from detrkit.training.step import NonFiniteLossError, Pending, agree, explain, take_step, to_device
@@ -36,7 +40,7 @@ def fit(
     out: str | Path,
     resume: bool = False,
     init: str | Path | None = None,
-    read_data: ReadData = read_catalog,
+    read_data: ReadData = read_split,
 ) -> Generator[Event]:
     """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
 
@@ -53,20 +57,21 @@ def fit(
             the last save failed.
     """
     start = None if init is None else Path(init)
-    run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data)
-    progress, saver = run.state.progress, Saver(run)
-    yield _started(run)
+    with determinism(experiment.train.deterministic):
+        run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data)
+        progress, saver = run.state.progress, Saver(run)
+        yield _started(run)
 
-    with Interruption() as interruption:
-        try:
-            reason = yield from _trained(run, saver, interruption)
-        except Stopped:
-            saver.save()
-            saver.require_saved()
-            yield Interrupted(progress.step, run.out, interruption.signal or SIGTERM)
-            return
-    saver.require_saved()
-    yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
+        with Interruption() as interruption:
+            try:
+                reason = yield from _trained(run, saver, interruption)
+            except Stopped:
+                saver.save()
+                saver.require_saved()
+                yield Interrupted(progress.step, run.out, interruption.signal or SIGTERM)
+                return
+        saver.require_saved()
+        yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
 
 
 def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Event, None, str]:
@@ -78,11 +83,13 @@ def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Ev
     for batches, data_seconds in _timed(_batches(run)):
         if settings.patience and progress.validations_without_gain >= settings.patience:
             return f"the AP did not rise for {settings.patience} validations"
-        totals, stop = agree(batches, run.detector.max_objects, interruption.requested)
+        totals, stop, unread = agree(batches, run.detector.max_objects, interruption.requested)
         if stop:
             yield from _told(run, launched)
             raise Stopped
 
+        if unread:
+            yield from _skip_images(run, batches)
         previous, launched = launched, _launch(run, batches, totals, data_seconds)
         yield from _told(run, previous)  # its report came with the costs of this step
         progress.validation_due = validates(length, progress.step, settings.validate_every)
@@ -153,48 +160,70 @@ def _launch(run: Run, batches: list[Batch], totals: Totals, data_seconds: float)
     factor = rate_factor(experiment.schedule, progress.step, run.length.steps)
     rates = set_rates(run.optimizer, factor)
     run.model.train()
-    with _explained(run):
-        report = take_step(
-            run.accelerator,
-            run.model,
-            run.optimizer,
-            batches,
-            totals,
-            experiment.optim.clip_norm,
-            measure_update=progress.step % experiment.train.update_ratio_every == 0,
-        )
+    report = take_step(
+        run.accelerator,
+        run.model,
+        run.optimizer,
+        batches,
+        totals,
+        experiment.optim.clip_norm,
+        measure_update=progress.step % experiment.train.update_ratio_every == 0,
+    )
     if run.average is not None:
-        run.average.update(run.detector)
+        run.average.update(run.detector, report.taken)
     progress.step += 1
     memory = memory_in_use(run.accelerator.device)
     seconds = time.perf_counter() - start + data_seconds
     return _Launched(progress.step, report, rates, seconds, data_seconds, memory)
 
 
-def _told(run: Run, launched: _Launched | None) -> Iterator[Stepped]:
+def _told(run: Run, launched: _Launched | None) -> Iterator[Stepped | Skipped]:
     """The event of a step, as soon as its report is there; none where there was no step."""
-    if launched is not None:
-        with _explained(run):
-            report = launched.report.read()
-        yield Stepped(
-            launched.step,
-            run.length.epoch(launched.step),
-            *report,
-            learning_rates=launched.rates,
-            images=run.length.images_per_step,
-            seconds=launched.seconds,
-            data_seconds=launched.data_seconds,
-            memory=launched.memory,
-        )
-
-
-@contextmanager
-def _explained(run: Run) -> Iterator[None]:
-    """Name the files of a batch whose loss is not finite."""
+    if launched is None:
+        return
     try:
-        yield
+        report = launched.report.read()
     except NonFiniteLossError as error:
-        raise explain(error, run.train.catalog.paths_of(error.image_ids)) from None
+        yield _skip_step(run, launched.step, error)
+        return
+    yield Stepped(
+        launched.step,
+        run.length.epoch(launched.step),
+        *report,
+        learning_rates=launched.rates,
+        images=run.length.images_per_step,
+        seconds=launched.seconds,
+        data_seconds=launched.data_seconds,
+        memory=launched.memory,
+    )
+
+
+def _skip_step(run: Run, step: int, error: NonFiniteLossError) -> Skipped:
+    """The event of a step that was left out, in all processes.
+
+    One too many ends them all, and a process that has its images tells why.
+    """
+    told: list[tuple[str, list[int]]] = gather_object([(str(error), error.image_ids)])
+    what = next(what for what, image_ids in told if image_ids)
+    image_ids = [image_id for _, image_ids in told for image_id in image_ids]
+    sentence = explain(what, run.train.catalog.paths_of(image_ids))
+    progress, allowed = run.state.progress, run.experiment.train.max_skipped_steps
+    progress.skipped_steps += 1
+    if progress.skipped_steps > allowed:
+        raise sentence if error.image_ids else ToldElsewhereError(str(sentence))
+    return Skipped(step, "step", str(sentence), progress.skipped_steps, allowed)
+
+
+def _skip_images(run: Run, batches: list[Batch]) -> Iterator[Skipped]:
+    """An event for each image of this step, in any process, that for the first time could not be read."""
+    progress, allowed = run.state.progress, run.experiment.data.max_skipped_images
+    for image_id, reason in gather_object([one for batch in batches for one in batch.unread]):
+        if image_id in progress.skipped_images:
+            continue
+        progress.skipped_images.append(image_id)
+        if len(progress.skipped_images) > allowed:
+            raise too_many_unread(reason, allowed)
+        yield Skipped(progress.step + 1, "image", reason, len(progress.skipped_images), allowed)
 
 
 def _validated(run: Run, saver: Saver, interruption: Interruption) -> Iterator[Validated]:
@@ -223,4 +252,5 @@ def _validate(run: Run, saver: Saver, interruption: Interruption) -> Validated:
         raw=found.raw,
         raw_seconds=found.raw_seconds,
         matched=found.matched,
+        unread=found.unread,
     )

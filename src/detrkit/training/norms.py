@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, _foreach_mul, _foreach_norm, _foreach_sub_  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, _foreach_mul, _foreach_norm, _foreach_sub_, nn  # pyright: ignore[reportPrivateImportUsage]
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
@@ -44,6 +45,20 @@ def clip_gradients(
     return total, {
         name: _length(found) if found else total.new_zeros(()) for name, found in of_groups.items()
     }
+
+
+@torch.no_grad()
+def copy_statistics(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The statistics that batch normalisation moves in a forward pass, each with what it is now."""
+    moving = [module for module in model.modules() if isinstance(module, _NormBase) and module.training]
+    return [(buffer, buffer.clone()) for module in moving for buffer in module.buffers()]
+
+
+@torch.no_grad()
+def restore_statistics(statistics: list[tuple[Tensor, Tensor]], taken: Norm) -> None:
+    """Put back what the statistics were before a step that is left out, of which ``taken`` is 0 and not 1."""
+    for buffer, before in statistics:
+        buffer.copy_(torch.where(taken > 0, buffer, before))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+import torch
 from torch.optim import SGD, AdamW, Optimizer
 
 from detrkit.detectors.detector import Detector
@@ -24,9 +25,24 @@ def build_optimizer(detector: Detector, settings: OptimSettings) -> Optimizer:
         case AdamWSettings():
             return AdamW(named, weight_decay=settings.weight_decay, fused=True)
         case SgdSettings():
-            return SGD(named, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+            sgd = SGD(named, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True)
+            forget(sgd)
+            return sgd
         case _:
             assert_never(settings)
+
+
+def forget(optimizer: Optimizer) -> None:
+    """Put what it remembers back to what it was before the first step.
+
+    SGD begins with momenta of 0, which give the same first step as none: a first step that is left out would
+    keep as its momenta whatever its memory held before.
+    """
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def set_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:

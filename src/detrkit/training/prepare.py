@@ -44,12 +44,14 @@ _SETTINGS, _ORIGINS = "experiment.toml", "init.json"
 
 _MAY_CHANGE = {
     "data.workers",
+    "data.max_skipped_images",
+    "train.max_skipped_steps",
     "train.checkpoint_every",
     "train.update_ratio_every",
     "train.validate_raw",
     "train.trackers",
 }
-"""Settings that a resumed run may change, since no weight depends on them."""
+"""Settings that a resumed run may change, since no weight that it has depends on them."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Run:
             workers=data.workers,
             group_size=data.batch_size if data.group_by_aspect else 0,
             shards_at_once=data.shards_at_once,
+            max_skipped=data.max_skipped_images,
         )
 
 
@@ -108,13 +111,6 @@ ReadData = Callable[[Path, str], Catalog]
 """Reads a split of a dataset."""
 
 
-def read_catalog(data: Path, split: str) -> Catalog:
-    """A split whose images are all there; DetrkitError if they are not."""
-    catalog = read_split(data, split)
-    require_images(catalog)
-    return catalog
-
-
 def prepare(
     experiment: Experiment,
     data: Path,
@@ -122,7 +118,7 @@ def prepare(
     resume: bool,
     init: Path | None,
     measure: Measure,
-    read_data: ReadData = read_catalog,
+    read_data: ReadData = read_split,
 ) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
 
@@ -137,6 +133,8 @@ def prepare(
     train = read_data(data, experiment.data.train_split)
     validation = read_data(data, experiment.data.val_split)
     require_same_categories(validation.categories, train.categories, f"{validation.source}")
+    for catalog in (train, validation):
+        require_images(catalog, may_lack=experiment.data.max_skipped_images)
     require_objects(train)
     images_per_step = experiment.data.batch_size * experiment.train.accumulate * accelerator.num_processes
     if resume:

@@ -5,6 +5,7 @@ rise by the same factor from step to step. Where the loss falls, something is le
 rate is too high.
 """
 
+import logging
 import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,8 @@ from detrkit.settings.experiment import Experiment
 from detrkit.training.optimise import set_rates
 from detrkit.training.prepare import Run, prepare
 from detrkit.training.step import NonFiniteLossError, agree, take_step, to_device
+
+logger = logging.getLogger(__name__)
 
 LOWEST, HIGHEST = 1e-7, 1.0
 """Between which rates of everything but the backbone the test looks."""
@@ -75,8 +78,10 @@ def _climb(run: Run, steps: int) -> tuple[list[float], list[float]]:
     for number, batches in enumerate(run.training_steps(range(steps))):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(steps - 1, 1))
         set_rates(run.optimizer, rate / base)
+        for unread in (one for batch in batches for one in batch.unread):
+            logger.warning("%s The next image stands in for it.", unread.reason)
         moved = [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
-        totals, _ = agree(moved, run.detector.max_objects, stop=False)
+        totals = agree(moved, run.detector.max_objects, stop=False).totals
         clip = run.experiment.optim.clip_norm
         try:
             report = take_step(run.accelerator, run.model, run.optimizer, moved, totals, clip).read()

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from accelerate.utils import gather_object
 
+from detrkit.data.loader import too_many_unread
 from detrkit.detectors.detector import Detector
 from detrkit.detectors.detr import DetrDetector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
 from detrkit.inference.matched import matched_queries
+from detrkit.structures import Unread
 from detrkit.training.interruption import Stopped, asked_anywhere
 from detrkit.training.prepare import Run
 from detrkit.weights import store
@@ -29,7 +31,8 @@ class Validation(NamedTuple):
     """COCO's figures of what the run would keep on the whole validation split, and what it detected.
 
     ``raw`` are those of the weights themselves, which took ``raw_seconds``, where an average is judged.
-    ``matched`` are the queries that answer for the objects of a few training images.
+    ``matched`` are the queries that answer for the objects of a few training images. ``unread`` says why
+    images of the split could not be read; in the figures, none of their objects was found.
     """
 
     metrics: Metrics
@@ -37,6 +40,7 @@ class Validation(NamedTuple):
     raw: Metrics | None
     raw_seconds: float
     matched: list[list[int]]
+    unread: list[str]
 
 
 def validate(run: Run, asked: Callable[[], bool]) -> Validation:
@@ -44,26 +48,39 @@ def validate(run: Run, asked: Callable[[], bool]) -> Validation:
 
     Raises:
         Stopped: ``asked`` said on the way, in any process, that the run is asked to stop.
+        UnreadableImageError: more images than settings allow cannot be read.
     """
-    metrics, results = _evaluate(run, run.judged, asked)
+    metrics, results, unread = _evaluate(run, run.judged, asked)
     matched = _matched(run)
     if run.average is None or not run.experiment.train.validate_raw:
-        return Validation(metrics, results, None, 0.0, matched)
+        return Validation(metrics, results, None, 0.0, matched, unread)
     start = time.perf_counter()
-    raw, _ = _evaluate(run, run.detector, asked)
-    return Validation(metrics, results, raw, time.perf_counter() - start, matched)
+    raw, _, later = _evaluate(run, run.detector, asked)
+    seconds = time.perf_counter() - start
+    return Validation(metrics, results, raw, seconds, matched, list(dict.fromkeys([*unread, *later])))
 
 
 def write_validation(folder: Path, validation: Validation) -> None:
-    """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all."""
+    """Keep ``detections.json`` (COCO results) and ``metrics.json``; each is there in whole or not at all.
+
+    Figures of a split with images that could not be read have ``unread`` beside them.
+    """
     folder.mkdir(exist_ok=True)
     detections = folder / ".detections.json.tmp"
     write_results(detections, validation.results)
+    figures = validation.metrics.to_dict()
+    if validation.unread:
+        figures["unread"] = validation.unread
     store.replace(detections, folder / "detections.json")
-    store.write_text(folder / "metrics.json", json.dumps(validation.metrics.to_dict(), indent=2) + "\n")
+    store.write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
 
 
-def _evaluate(run: Run, detector: Detector, asked: Callable[[], bool]) -> tuple[Metrics, list[Result]]:
+def _evaluate(
+    run: Run, detector: Detector, asked: Callable[[], bool]
+) -> tuple[Metrics, list[Result], list[str]]:
+    """The figures, what they come from, and why images of the split could not be read."""
+    allowed = run.experiment.data.max_skipped_images
+    mine_unread: list[Unread] = []
     found = detect_split(
         detector,
         run.validation,
@@ -72,6 +89,7 @@ def _evaluate(run: Run, detector: Detector, asked: Callable[[], bool]) -> tuple[
         precision=run.experiment.train.precision,
         rank=run.accelerator.process_index,
         world=run.accelerator.num_processes,
+        unread=mine_unread if allowed else None,
     )
     mine = [
         result
@@ -80,9 +98,12 @@ def _evaluate(run: Run, detector: Detector, asked: Callable[[], bool]) -> tuple[
     ]
     if asked_anywhere(asked()):
         raise Stopped
+    reasons = [reason for _, reason in sorted(gather_object(mine_unread))]
+    if len(reasons) > allowed:
+        raise too_many_unread(reasons[allowed], allowed)
     place = {image_id: number for number, image_id in enumerate(run.validation.image_ids.tolist())}
     results = sorted(gather_object(mine), key=lambda result: place[result["image_id"]])
-    return evaluate_results(run.validation, results), results
+    return evaluate_results(run.validation, results), results, reasons
 
 
 def _matched(run: Run) -> list[list[int]]:
@@ -104,5 +125,6 @@ def _matched(run: Run) -> list[list[int]]:
         precision=run.experiment.train.precision,
         rank=run.accelerator.process_index,
         world=run.accelerator.num_processes,
+        blank_unread=run.experiment.data.max_skipped_images > 0,
     )
     return [queries for _, queries in sorted(gather_object(mine))]

@@ -10,11 +10,11 @@ from accelerate import PartialState
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 
+from detrkit.data.formats.recognise import read_split
 from detrkit.errors import DetrkitError
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
-from detrkit.training.prepare import read_catalog
 from detrkit.training.schedule import Length
 from detrkit.tuning.joining import first_line, join_or_begin, open_storage, sqlite_url
 from detrkit.tuning.outcome import best_of
@@ -90,7 +90,7 @@ def tune(request: Request, out: Path, listener: Listener, storage: str | None = 
 
 def _trainer(request: Request) -> Train:
     """The loop that trains on the request's data, whose catalogs are read once for all trials."""
-    read = functools.cache(read_catalog)
+    read = functools.cache(read_split)
 
     def train(experiment: Experiment, folder: Path) -> Generator[Event]:
         return fit(experiment, request.data, folder, init=request.init, recipe=request.recipe, read_data=read)

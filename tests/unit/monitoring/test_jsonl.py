@@ -1,12 +1,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from detrkit.errors import DetrkitError
 from detrkit.monitoring.jsonl import JsonLines
+from detrkit.training.events import Skipped
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -112,6 +113,29 @@ def test_a_validation_that_is_begun_again_is_told_once(events: Any, tell: Callab
     assert [line["event"] for line in lines(tmp_path)] == ["step", "validation"]
     tell(JsonLines(tmp_path), events.started(step=1)._replace(validation_due=True), events.validated(1))
     assert [line["event"] for line in lines(tmp_path)] == ["step", "validation"]
+
+
+def test_what_was_skipped_holds_like_steps_and_is_no_gap(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def skipped(step: int, what: Literal["image", "step"]) -> Skipped:
+        return Skipped(step, what, reason="so", number=1, allowed=2)
+
+    first = [
+        events.stepped(1),
+        skipped(2, "step"),
+        skipped(3, "image"),
+        events.stepped(3),
+        skipped(4, "step"),
+    ]
+    tell(JsonLines(tmp_path), events.started(), *first)
+    tell(JsonLines(tmp_path), events.started(step=3))
+    found = [(line["event"], line["step"], line.get("what")) for line in lines(tmp_path)]
+    assert found == [("step", 1, None), ("skipped", 2, "step"), ("skipped", 3, "image"), ("step", 3, None)]
+    assert caplog.records == []
+    tell(JsonLines(tmp_path), events.started(), skipped(1, "image"))
+    tell(JsonLines(tmp_path), events.started(step=1))
+    assert "lacks 1 of the 1 steps" in caplog.text  # the image was skipped, and the step is not there
 
 
 def test_lines_that_cannot_be_written_wait_and_half_a_line_is_taken_back(

@@ -16,7 +16,7 @@ def test_the_average_follows_with_a_ramped_decay(build_tiny: Callable, decay: fl
     for updates in range(30):
         for parameter in detector.parameters():
             nn.init.normal_(parameter)
-        average.update(detector)
+        average.update(detector, taken=next(detector.parameters()).new_ones(()))
         # The first update takes the weights as they are: the initial ones are not averaged in.
         kept = 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))
         expected = [
@@ -44,7 +44,7 @@ def test_the_statistics_of_the_average_are_the_detectors(build_tiny: Callable) -
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
     for number in range(3):
         detector.step(optimizer, number)
-        average.update(detector)
+        average.update(detector, taken=next(detector.parameters()).new_ones(()))
     statistics = detector.body[1].running_mean
     assert statistics.any()
     assert torch.equal(average.module.body[1].running_mean, statistics)

@@ -38,7 +38,7 @@ def train(state: State, steps: int) -> None:
     for _ in range(steps):
         state.detector.step(state.optimizer, state.progress.step)
         if state.average is not None:
-            state.average.update(state.detector)
+            state.average.update(state.detector, torch.ones(()))
         state.progress.step += 1
 
 
@@ -253,6 +253,14 @@ def test_the_json_holds_nothing_but_json(build_state: Callable[..., State], tmp_
     train(state, 1)
     checkpoint.save(tmp_path, state, EXPERIMENT)
     found = json.loads((tmp_path / "state.json").read_text("utf-8"))
-    kept = {"best_ap": -1.0, "best_step": 0, "validations_without_gain": 0, "validation_due": False}
-    assert found["progress"] == {"step": 1, "images_per_step": 0, **kept}
+    assert found["progress"] == {
+        "step": 1,
+        "images_per_step": 0,
+        "best_ap": -1.0,
+        "best_step": 0,
+        "validations_without_gain": 0,
+        "validation_due": False,
+        "skipped_images": [],
+        "skipped_steps": 0,
+    }
     assert found["optimizer"]["head.weight"] == {"step": 1.0}

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from detrkit.catalog import Category
 from detrkit.detectors.build import build_detector
 from detrkit.errors import DetrkitError
-from detrkit.objective.matching import NonFiniteCostError
 from detrkit.settings.experiment import recipe
 from detrkit.structures import Batch, Images, LossReport, Objects, Totals
 from detrkit.training.averaging import Average
@@ -42,9 +42,10 @@ def batch(first_id: int, *counts: int) -> Batch:
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_totals_are_counted_over_all_micro_batches(stop: bool) -> None:
-    totals, stops = agree([batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
-    assert totals == Totals(images=5, boxes=2 + 7 + 0 + 5 + 6, matched=2 + 5 + 0 + 5 + 5)
-    assert stops is stop
+    agreed = agree([batch(0, 2, 7), batch(2, 0), batch(3, 5, 6)], 5, stop)
+    assert agreed.totals == Totals(images=5, boxes=2 + 7 + 0 + 5 + 6, matched=2 + 5 + 0 + 5 + 5)
+    assert agreed.stop is stop
+    assert not agreed.unread
 
 
 def named(detector: torch.nn.Module) -> list[dict[str, Any]]:
@@ -96,10 +97,11 @@ class Failing(torch.nn.Module):
 
     def forward(self, images: Images, objects: list[Objects], totals: Totals) -> LossReport:
         self.calls += 1
-        if self.calls == 2 and self.failure == "cost":
-            raise NonFiniteCostError([1])
-        factor = float(self.failure) if self.calls == 2 else 1.0
-        return LossReport(self.weight * factor, {"loss": torch.ones(1)})
+        if self.calls != 2:
+            return LossReport(self.weight * 1.0, {"loss": torch.ones(1)})
+        unmatched = [1] if self.failure == "cost" else []
+        factor = float("nan" if unmatched else self.failure)
+        return LossReport(self.weight * factor, {"loss": torch.ones(1)}, unmatched)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_a_loss_that_is_not_finite_moves_nothing_and_names_its_images(
         ).read()
     assert caught.value.image_ids == image_ids
     assert model.weight.item() == 1
-    sentence = explain(caught.value, [Path("data/7.jpg"), Path("data/9.jpg")])
+    sentence = explain(str(caught.value), [Path("data/7.jpg"), Path("data/9.jpg")])
     assert isinstance(sentence, DetrkitError)
     assert "data/7.jpg, data/9.jpg" in str(sentence)
     assert text in str(sentence)
@@ -172,7 +174,7 @@ def test_a_step_waits_for_the_device_once(
     pixels = torch.randn(2, 3, 64, 64)
     objects = [Objects(torch.rand(count, 4) / 2 + 0.1, torch.ones(count).long()) for count in (3, 0)]
     batches = [Batch(Images(pixels), objects, [1, 2], [(64, 64)] * 2)]
-    totals, _ = agree(batches, detector.max_objects, stop=False)
+    totals = agree(batches, detector.max_objects, stop=False).totals
 
     calls: list[str] = []
     for name in ("cpu", "item", "nonzero", "tolist", "numpy", "__bool__", "__int__", "__float__"):
@@ -187,7 +189,7 @@ def test_a_step_waits_for_the_device_once(
         calls.clear()
         with Waits() as waits:
             pending = take_step(accelerator, detector, optimizer, batches, totals, 0.1, measure_update=True)
-            average.update(detector)
+            average.update(detector, pending.taken)
         assert calls == ["cpu", "numpy"]  # the costs of the matching; as numpy's they are on the host already
         assert waits.met == []
     monkeypatch.undo()
@@ -213,3 +215,63 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(
         (detector.state_dict(), optimizer.state_dict()["state"]), before, rtol=0, atol=0
     )
     assert take_step(accelerator, detector, optimizer, [good], Totals(2, 2, 2), 0.1).read().loss > 0
+
+
+class Overflowing(torch.nn.Module):
+    """Has gradients as large as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.gradient = 1.0
+
+    def forward(self, images: Images, objects: list[Objects], totals: Totals) -> LossReport:
+        loss = (self.weight * self.gradient * torch.tensor([1.0, -1.0, 1.0])).sum()
+        return LossReport(loss, {"loss": loss.detach()[None]})
+
+
+@pytest.fixture
+def scaled(accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    """With the scaler of fp16, which computes on a CPU as it does on a GPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1000)
+    monkeypatch.setattr(accelerator, "scaler", scaler)
+    monkeypatch.setattr(accelerator, "native_amp", True)
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    monkeypatch.setattr(accelerator, "_optimizers", [])
+    return accelerator
+
+
+def test_an_overflow_in_fp16_halves_the_scale_until_it_is_not_the_scales_fault(scaled: Accelerator) -> None:
+    model = Overflowing()
+    optimizer = scaled.prepare_optimizer(torch.optim.AdamW(named(model), lr=0.1, fused=True))
+    step = partial(take_step, scaled, model, optimizer, [batch(0, 1)], Totals(1, 1, 1), 0.1)
+
+    before = copy.deepcopy(model.state_dict())
+    for gradient, scale in ((3e38, 2), (3e38, 1), (1e38, 0.5)):  # the last is finite, but its norm is not
+        model.gradient = gradient
+        pending = step()
+        assert pending.taken == 0
+        torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+        assert scaled.scaler.get_scale() == scale
+        if scale >= 1:
+            assert pending.read().gradient_norm == float("inf")
+        else:
+            with pytest.raises(NonFiniteLossError, match="the gradient's norm is inf"):
+                pending.read()
+
+    model.gradient = 1.0
+    pending = step()
+    assert pending.read().gradient_norm == pytest.approx(3**0.5)
+    assert pending.taken == 1
+    torch.testing.assert_close(model.weight, torch.tensor([0.899, 1.099, 0.899]), rtol=1e-5, atol=0)
+
+    moved = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+    model.gradient = float("inf")
+    with pytest.raises(NonFiniteLossError, match="the loss is nan"):  # inf - inf
+        step().read()
+    model.weight.register_hook(lambda grad: grad * torch.nan)
+    model.gradient = 1.0
+    with pytest.raises(NonFiniteLossError, match="the gradient's norm is nan"):
+        step().read()
+    assert scaled.scaler.get_scale() == 0.125
+    torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), moved, rtol=0, atol=0)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from detrkit.catalog import Catalog
+from detrkit.data.formats.recognise import read_split
 from detrkit.data.subset import take_images
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
 from detrkit.training.events import Event
-from detrkit.training.prepare import read_catalog
 from detrkit.tuning.pace import Pace, measure
 
 _STEPS = 8
@@ -30,7 +30,7 @@ def measure_pace(experiment: Experiment, data: Path, val_split: str) -> Pace:
 
     def read(folder: Path, split: str) -> Catalog:
         nonlocal factor
-        catalog = read_catalog(folder, split)
+        catalog = read_split(folder, split)
         if split != val_split or len(catalog) <= _VALIDATED:
             return catalog
         factor = len(catalog) / _VALIDATED

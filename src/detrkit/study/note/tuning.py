@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 
 from detrkit.catalog import Catalog
+from detrkit.data.formats.recognise import read_split
 from detrkit.data.subset import draw_images
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
@@ -21,7 +22,6 @@ from detrkit.study.note.runs import with_rates
 from detrkit.study.note.shares import JUDGED_IMAGES
 from detrkit.study.note.work import Work
 from detrkit.training.events import Event
-from detrkit.training.prepare import read_catalog
 from detrkit.tuning.joining import join_or_begin, open_storage, sqlite_url
 from detrkit.tuning.outcome import Outcome, best_of, outcomes
 from detrkit.tuning.pace import Train
@@ -107,7 +107,7 @@ def _trainer(work: Work, settings: Experiment) -> Train:
 
     @functools.cache
     def read(data: Path, split: str) -> Catalog:
-        catalog = read_catalog(data, split)
+        catalog = read_split(data, split)
         if split != work.plan.data.val_split or len(catalog) <= JUDGED_IMAGES:
             return catalog
         return draw_images(catalog, JUDGED_IMAGES, settings.train.seed, stratified=True)
