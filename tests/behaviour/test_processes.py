@@ -158,7 +158,7 @@ def test_every_image_is_validated_once(forked: Ranks, name: str, shares: list[li
 
 def test_a_run_goes_on_with_the_same_steps_on_other_numbers_of_processes(forked: Ranks) -> None:
     stops = {name: ended(forked, name)["codes"] for name in ("by two", "by four", "by one")}
-    assert stops == {"by two": [130, 130], "by four": [130] * 4, "by one": [0]}
+    assert stops == {"by two": [143, 143], "by four": [143] * 4, "by one": [0]}
     assert len(log(forked.folder / "parts", "step")) == 6
     header = json.loads((forked.folder / "parts" / "run.json").read_text())
     assert header["images_per_step"] == 4
