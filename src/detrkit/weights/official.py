@@ -125,7 +125,9 @@ def _written_here(
     text: object, path: Path, overrides: Mapping[str, object] | None
 ) -> tuple[Experiment, tuple[Category, ...]]:
     try:
-        about = json.loads(text) if isinstance(text, str) else None
+        if not isinstance(text, str):
+            raise TypeError("they are no text")
+        about = json.loads(text)
         settings, categories = dict(about["experiment"]), read_categories(about["categories"])
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DetrkitError(f"{path} has damaged settings: {type(error).__name__} {error}.") from None

@@ -182,9 +182,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"*{event.anchor} is not read here", event.start_mark
-            )
+            raise yaml.MarkedYAMLError(None, None, f"*{event.anchor} is not read here", event.start_mark)
         return super().compose_node(parent, index)
 
 
