@@ -256,9 +256,13 @@ def test_launchers_start_processes_that_train_as_one(ranks: Ranks, launcher: str
         )
         for launch in launches[launcher]
     ]
-    for process in started:
-        told, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, told
+    try:
+        for process in started:
+            told, _ = process.communicate(timeout=500)
+            assert process.returncode == 0, told
+    finally:
+        for process in started:
+            process.kill()
     assert json.loads((ranks.folder / launcher / "run.json").read_text())["processes"] == 2
     whole = ranks.whole("two whole", ranks.many, data_batch_size=6, train_max_steps=4)
     require_same(ranks.folder / launcher, whole)
