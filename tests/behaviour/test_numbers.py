@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import detrkit
 from detrkit.errors import NotFiniteError
+from detrkit.monitoring.jsonl import read_log
 from detrkit.objective.criterion import Criterion
 from detrkit.structures import Batch, LossReport
 from detrkit.training import fit as loop
@@ -155,6 +157,31 @@ def test_a_step_that_is_left_out_changes_nothing(
     steps = [event.step for event in events if isinstance(event, Stepped)]
     assert steps == [step for step in (1, 2, 3) if step != bad_step]
     assert [line["step"] for line in log(tmp_path / "run", "skipped")] == [bad_step]
+
+
+def test_a_step_that_is_left_out_is_saved_and_validated_like_any_other(
+    tmp_path: Path, data: Path, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is asked to stop as it leaves out step 2, and so gives up the validation after it."""
+    some = settings | {"train.max_skipped_steps": 1, "train.validate_every": 0.6}
+    watched = Watched(monkeypatch, "loss")
+    watched.train(data, tmp_path / "whole", some)
+    for resume in (False, True):
+        for event in detrkit.fit(detrkit.recipe("detr_r50", some), data, tmp_path / "parts", resume=resume):
+            if isinstance(event, Skipped):
+                os.kill(os.getpid(), signal.SIGTERM)
+        state = json.loads((tmp_path / "parts" / "last" / "state.json").read_text())["progress"]
+        assert (state["step"], state["validation_due"]) == ((3, False) if resume else (2, True))
+        assert state["skipped_steps"] == 1
+    whole, parts = (
+        [(line["event"], line["step"], line.get("loss")) for line in read_log(tmp_path / out / "log.jsonl")]
+        for out in ("whole", "parts")
+    )
+    assert parts == whole
+    told = ["step", "skipped", "validation", "step", "validation", "finished"]
+    assert [event for event, *_ in whole] == told
+    for name in ("last/tensors-00000003.safetensors", "last/state.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_too_many_steps_stop_the_run(

@@ -53,8 +53,8 @@ def fit(
     which ``resume`` begins again. A run that was killed before its first save is resumed from its beginning.
 
     Raises:
-        DetrkitError: where the data, the settings or the run folder are at fault, a loss is not finite, or
-            the last save failed.
+        DetrkitError: where the data, the settings or the run folder are at fault, more images cannot be read
+            or more losses are not finite than settings allow, or the last save failed.
     """
     start = None if init is None else Path(init)
     with determinism(experiment.train.deterministic):
