@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The releases that detrkit is tested with; a machine with a GPU wants these as well.
 TORCH := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test test-long check format bench clean
+.PHONY: demo test test-long soak check format bench clean
 
 demo: .venv/ready
 	rm -rf demo/run
@@ -19,6 +19,12 @@ test: .venv/ready
 
 test-long: .venv/ready
 	$(BIN)/pytest -m long
+
+# An hour by default; MINUTES and SEED choose others.
+MINUTES ?= 60
+SEED ?= 0
+soak: .venv/ready
+	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) --seed $(SEED)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
