@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The releases that detrkit is tested with; a machine with a GPU wants these as well.
 TORCH := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: demo test test-long fuzz check format bench lock audit floors clean
+.PHONY: demo test test-long fuzz soak check format bench lock audit floors clean
 
 demo: .venv/ready
 	rm -rf demo/run
@@ -28,6 +28,12 @@ fuzz: .venv/ready
 	for target in $$($(BIN)/python tests/fuzz/targets.py); do \
 	  DETRKIT_CACHE=off PYTHONPATH=build/fuzz $(BIN)/python tests/fuzz/guided.py $$target -runs=$(FUZZ) || exit 1; \
 	done
+
+# An hour by default; MINUTES and SEED choose others.
+MINUTES ?= 60
+SEED ?= 0
+soak: .venv/ready
+	$(BIN)/python tests/soak/soak.py --minutes $(MINUTES) --seed $(SEED)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
