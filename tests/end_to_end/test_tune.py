@@ -133,13 +133,13 @@ def test_a_storage_that_goes_away_is_one_sentence(
 def test_a_budget_becomes_the_steps_of_trials(
     recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # of 22 s, 0.5 for the start and 9 x 0.5 for validations: 17 steps, and the next lower nines are 9
+    # of 22 s, 0.5 for the start and 8 x 0.5 for validations: 17 steps, and the next lower eights are 16
     monkeypatch.setattr("detrkit.tuning.tune.measure", lambda *_: Pace(start=0.5, step=1.0, validation=0.5))
     ran = command("tune", recipe, "--data", data, "--out", tmp_path / "out", "--trials", 1, "--budget", "22s")
     assert ran.exit_code == 0, ran.output
     found = json.loads((tmp_path / "out/trials.json").read_text())
-    assert (found["plan"]["steps"], found["plan"]["total"]) == (9, 9)
-    assert [point["step"] for point in found["trials"][0]["curve"]] == list(range(1, 10))
+    assert (found["plan"]["steps"], found["plan"]["total"]) == (16, 16)
+    assert [point["step"] for point in found["trials"][0]["curve"]] == list(range(2, 17, 2))
 
 
 @pytest.mark.parametrize(

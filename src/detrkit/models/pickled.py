@@ -33,7 +33,7 @@ def unpickle(path: Path) -> object:
             ) from None
         # without torch's own words, which advise to let the file run what it likes
         raise DetrkitError(
-            f"{path} is not a checkpoint, or cut short ({type(error).__name__}): fetch it again."
+            f"{path} is not a readable file of weights, or cut short ({type(error).__name__}): fetch it again."
         ) from None
 
 
@@ -68,7 +68,7 @@ def _require_uncompressed(path: Path) -> None:
         with ZipFile(path) as archive:
             members = archive.infolist()
     except (BadZipFile, NotImplementedError, ValueError) as error:
-        raise DetrkitError(f"{path} is not a checkpoint, or cut short: {error}.") from None
+        raise DetrkitError(f"{path} is not a readable file of weights, or cut short: {error}.") from None
     if any(member.compress_type != ZIP_STORED for member in members) or (
         sum(member.file_size for member in members) > path.stat().st_size
     ):

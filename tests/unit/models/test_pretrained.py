@@ -176,7 +176,7 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path, content: bytes,
 @pytest.mark.parametrize("content", [[1, 2], {"model": {}}, torch.zeros(3), {"epoch": 3}], ids=str)
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    assert "does not hold a ResNet's state dict" in refusal(tmp_path / "other.pth")
+    assert "does not hold a state dict of tensors" in refusal(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("weights", ["file", "imagenet"])

@@ -141,7 +141,7 @@ def test_a_name_that_no_kind_has_is_no_setting(tree: dict[str, Any], name: str) 
         (
             {"model": {"decoder": {"kind": "anchor", "groups": 0}}},
             "model.decoder.groups = 0",
-            "greater than 0",
+            "greater than or equal to 1",
         ),
         (
             {"model": {"decoder": {"kind": "anchor", "denoising": {"groups": -1}}}},
@@ -166,7 +166,7 @@ def test_a_name_that_no_kind_has_is_no_setting(tree: dict[str, Any], name: str) 
         (
             {"model": {"decoder": {"kind": "conditional", "queries": 0}}},
             "model.decoder.queries = 0",
-            "greater than 0",
+            "greater than or equal to 1",
         ),
         (
             {"model": {"transformer": {"activation": "gelu"}}},

@@ -93,7 +93,7 @@ def test_two_workers_share_a_study_and_survive_one_that_is_killed(url: str, tmp_
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         number = begun(killed_log)[-1]
-        assert other.wait(timeout=60) == 0
+        assert other.wait(timeout=180) == 0
     finally:
         killed.kill()
         other.kill()
@@ -118,7 +118,7 @@ def test_a_study_whose_only_worker_was_killed_goes_on_in_its_file(tmp_path: Path
         first.kill()
         first.wait()
     before = outcomes_in(url)
-    assert start(url, 5, log).wait(timeout=60) == 0
+    assert start(url, 5, log).wait(timeout=180) == 0
     after = outcomes_in(url)
     assert [one for one in before if one.fate != "running"] == after[:2]
     assert after[2].fate == "lost"
