@@ -33,7 +33,8 @@ def unpickle(path: Path) -> object:
             ) from None
         # without torch's own words, which advise to let the file run what it likes
         raise DetrkitError(
-            f"{path} is not a readable file of weights, or cut short ({type(error).__name__}): fetch it again."
+            f"{path} is not a readable file of weights, or cut short ({type(error).__name__}): fetch it "
+            "again."
         ) from None
 
 
