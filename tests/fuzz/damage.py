@@ -179,8 +179,7 @@ def _damage_objects(tree: Any, random: Random) -> Any:
         return tree | {"args": Namespace(**_texts(damage_tree(vars(tree["args"]), random)))}
     damaged = damage_tree(tree, random)
     if isinstance(damaged, dict) and random.random() < 0.3:
-        name = random.choice([*damaged, 7])
-        damaged[name] = random.choice(
+        odd = random.choice(
             [
                 torch.zeros(1).expand(2**40),
                 torch.zeros(0, 2**40),
@@ -190,6 +189,7 @@ def _damage_objects(tree: Any, random: Random) -> Any:
                 torch.zeros(2, 3, device="meta"),
             ]
         )
+        return damaged | {random.choice([*damaged, 7]): odd}  # a copy: it may be one of ODD
     return damaged
 
 
