@@ -88,14 +88,15 @@ def some_time(soak: Soak) -> None:
     time.sleep(soak.rng.uniform(2, 15))
 
 
-def killed(soak: Soak, out: Path, seed: int) -> None:
+def killed(soak: Soak, out: Path, seed: int) -> bool:
     process = train(soak, out, seed)
     some_time(soak)
     os.killpg(process.pid, signal.SIGKILL)
     soak.require(soak.ended(process) in (-signal.SIGKILL, 0), "a run is killed or has ended")
+    return True
 
 
-def asked_to_stop(soak: Soak, out: Path, seed: int) -> None:
+def asked_to_stop(soak: Soak, out: Path, seed: int) -> bool:
     process, number = train(soak, out, seed), soak.rng.choice(ASKED)
     some_time(soak)
     begun = time.monotonic()
@@ -104,9 +105,10 @@ def asked_to_stop(soak: Soak, out: Path, seed: int) -> None:
     soak.slowest_end = max(soak.slowest_end, time.monotonic() - begun)
     # before the first step there is nothing to save, and the signal itself ends the run
     soak.require(code in (128 + number, -number, 0), f"a run that {number.name} asks to stop ends with it")
+    return True
 
 
-def meets_a_broken_image(soak: Soak, out: Path, seed: int) -> None:
+def meets_a_broken_image(soak: Soak, out: Path, seed: int) -> bool:
     image = soak.rng.choice(sorted((soak.data / "train").glob("*.png")))
     content = image.read_bytes()
     image.write_bytes(soak.rng.choice([b"", content[: len(content) // 2], bytes(1 << 20)]))
@@ -114,35 +116,39 @@ def meets_a_broken_image(soak: Soak, out: Path, seed: int) -> None:
     soak.require(code in (0, 2), "an image that cannot be read ends a run with 2, where the run meets it")
     soak.require(code == 0 or image.name in soak.said(), f"the run names {image.name}")
     image.write_bytes(content)
+    return True
 
 
-def meets_a_broken_state(soak: Soak, out: Path, seed: int) -> None:
+def meets_a_broken_state(soak: Soak, out: Path, seed: int) -> bool:
     files = [*(out / "last").glob("tensors-*.safetensors"), *(out / "last").glob("state.json")]
     if not files:
-        return killed(soak, out, seed)
+        return False
     broken = soak.rng.choice(files)
     content = broken.read_bytes()
     broken.write_bytes(content[: soak.rng.randrange(len(content))])
     code = soak.ended(train(soak, out, seed))
     soak.require(code == 2 and broken.name in soak.said(), f"a run whose {broken.name} is cut is refused")
     broken.write_bytes(content)
-    return None
+    return True
 
 
-def loses_half_a_line(soak: Soak, out: Path, seed: int) -> None:
+def loses_half_a_line(soak: Soak, out: Path, seed: int) -> bool:
     log = out / "log.jsonl"
-    if log.exists() and log.stat().st_size:
-        with log.open("ab") as file:
-            file.write(b'{"event": "step", "st')
-    killed(soak, out, seed)
+    if not log.exists() or not log.stat().st_size:
+        return False
+    with log.open("ab") as file:
+        file.write(b'{"event": "step", "st')
+    return killed(soak, out, seed)
 
 
-def is_evaluated(soak: Soak, out: Path, seed: int) -> None:
-    if (out / "model.safetensors").exists():
-        evaluated(soak, out)
+def is_evaluated(soak: Soak, out: Path, seed: int) -> bool:
+    if not (out / "model.safetensors").exists():
+        return False
+    evaluated(soak, out)
+    return True
 
 
-MISHAPS: dict[str, Callable[[Soak, Path, int], None]] = {
+MISHAPS: dict[str, Callable[[Soak, Path, int], bool]] = {
     "killed": killed,
     "asked to stop": asked_to_stop,
     "met a broken image": meets_a_broken_image,
@@ -150,6 +156,7 @@ MISHAPS: dict[str, Callable[[Soak, Path, int], None]] = {
     "resumed a log that ended in half a line": loses_half_a_line,
     "evaluated amid it": is_evaluated,
 }
+"""By name; each tells whether it could take place."""
 
 
 def evaluated(soak: Soak, out: Path) -> dict[str, Any]:
@@ -176,8 +183,8 @@ def one_round(soak: Soak, number: int) -> None:
     soak.require(soak.ended(train(soak, alone, number)) == 0, "a run that is left alone comes to its end")
     while not is_over(troubled):
         name = soak.rng.choice(list(MISHAPS))
-        MISHAPS[name](soak, troubled, number)
-        soak.counts[name] += 1
+        if MISHAPS[name](soak, troubled, number):
+            soak.counts[name] += 1
     for file in (f"last/tensors-{STEPS:08d}.safetensors", "last/state.json", "model.safetensors"):
         same = (alone / file).read_bytes() == (troubled / file).read_bytes()
         soak.require(same, f"{file} of {troubled} has the bits of {alone}")
