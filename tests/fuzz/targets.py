@@ -170,7 +170,8 @@ def _write_ours(folder: Path) -> None:
     store.write(folder / "some.safetensors", tensors, experiment, (Category(1, "cat"), Category(7, "dog")))
 
 
-def _original_tensors() -> dict[str, torch.Tensor]:
+def original_tensors() -> dict[str, torch.Tensor]:
+    """Those which show the architecture of a DETR of the original release."""
     return {
         "query_embed.weight": torch.zeros(5, 32),
         "transformer.encoder.layers.0.linear1.weight": torch.zeros(48, 32),
@@ -183,10 +184,10 @@ def _original_tensors() -> dict[str, torch.Tensor]:
 
 def _write_original(folder: Path) -> None:
     arguments = Namespace(nheads=8, dilation=False, dropout=0.1, lr=1e-4, output_dir="")
-    torch.save({"model": _original_tensors(), "args": arguments, "epoch": 3}, folder / "some.pth")
+    torch.save({"model": original_tensors(), "args": arguments, "epoch": 3}, folder / "some.pth")
     about = {"experiment": recipe("detr_r50").model_dump(mode="json"), "categories": [[1, "cat", True]]}
-    torch.save({"model": _original_tensors(), "detrkit": json.dumps(about)}, folder / "ours.pth")
-    content = {"model": _original_tensors(), "args": arguments}
+    torch.save({"model": original_tensors(), "detrkit": json.dumps(about)}, folder / "ours.pth")
+    content = {"model": original_tensors(), "args": arguments}
     torch.save(content, folder / "old.pth", _use_new_zipfile_serialization=False)
 
 

@@ -14,7 +14,7 @@ REDUCTION = 2
 """One of so many goes on."""
 
 COMPARISONS = 3
-"""Before the last: after so many parts as the powers of the reduction are."""
+"""Of trials that are not at their end: after 1, 2 and 4 parts, the powers of the reduction."""
 
 PARTS = REDUCTION**COMPARISONS
 """A trial is validated so many times, at equal distances."""
