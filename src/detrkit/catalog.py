@@ -4,6 +4,8 @@ COCO's 860,000 training annotations cost tens of megabytes as NumPy columns and 
 Python objects, which every loader worker would copy. All formats are read into this one type.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,14 @@ class Catalog:
         if self.short_side is None:
             return 0
         return int((np.minimum(self.heights, self.widths) > self.short_side).sum())
+
+    def digest(self) -> str:
+        """SHA-256 of all that training and evaluation know of the split but its pixels."""
+        names = [category.name for category in self.categories]
+        total = hashlib.sha256(json.dumps([names, self.file_names.tolist(), self.short_side]).encode())
+        for column in ("image_ids", "widths", "heights", "offsets", "boxes", "labels", "areas", "crowds"):
+            total.update(np.ascontiguousarray(getattr(self, column)).tobytes())
+        return total.hexdigest()
 
     def rows(self, index: int) -> slice:
         """The rows of the annotations of image number ``index``."""

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from detrkit.benchmark.contestant import Conditions, Contestant
 from detrkit.benchmark.entrant import Weights
 from detrkit.benchmark.events import Detecting, Known, Listener
 from detrkit.benchmark.opened import Opened, weight_files
 from detrkit.benchmark.results import Accuracy, Against, ClassAccuracy
-from detrkit.catalog import Catalog
 from detrkit.detectors.detector import Detector
 from detrkit.evaluation.bootstrap import Difference, Resampled, difference_of, interval_of
 from detrkit.evaluation.coco import Result, read_results, to_results, write_results
@@ -52,7 +49,7 @@ def judge_entrant(contestant: Contestant, same: Conditions, listener: Listener) 
     if entrant.detections is not None:
         results, kept = read_results(entrant.detections, same.catalog), True
     elif isinstance(entrant.network, Weights) and isinstance(opened, Opened):
-        made_from = {"weights": _digest(entrant.network.path), "split": _digest_of(same.catalog)}
+        made_from = {"weights": _digest(entrant.network.path), "split": same.catalog.digest()}
         made_from |= {"settings": json.loads(json.dumps(dict(same.overrides))), "detrkit": version("detrkit")}
         place = same.out / "accuracy" / quote(entrant.name, safe=" ()")
         kept = _kept(place, made_from)
@@ -103,15 +100,6 @@ def _digest(path: Path) -> str:
     for file in [*weight_files(path), *sorted(path.glob("config.json"))]:
         with file.open("rb") as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest()
-
-
-def _digest_of(catalog: Catalog) -> str:
-    """SHA-256 of all that evaluation knows of a split."""
-    names = [category.name for category in catalog.categories]
-    total = hashlib.sha256(json.dumps([names, catalog.file_names.tolist()]).encode())
-    for column in ("image_ids", "widths", "heights", "offsets", "boxes", "labels", "areas", "crowds"):
-        total.update(np.ascontiguousarray(getattr(catalog, column)).tobytes())
     return total.hexdigest()
 
 

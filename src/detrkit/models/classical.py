@@ -102,7 +102,15 @@ def _two_stages(settings: FasterRcnnSettings | MaskRcnnSettings, num_classes: in
     anchors = AnchorGenerator(
         tuple((side,) for side in settings.anchors), ((0.5, 1.0, 2.0),) * len(settings.anchors)
     )
-    given: dict[str, Any] = {"num_classes": num_classes + 1, "rpn_anchor_generator": anchors}
+    given: dict[str, Any] = {
+        "num_classes": num_classes + 1,
+        "rpn_anchor_generator": anchors,
+        "rpn_pre_nms_top_n_train": 2 * settings.proposals,
+        "rpn_post_nms_top_n_train": 2 * settings.proposals,
+        "rpn_pre_nms_top_n_test": settings.proposals,
+        "rpn_post_nms_top_n_test": settings.proposals,
+        "box_batch_size_per_image": settings.samples,
+    }
     if settings.version == 2:
         given["rpn_head"] = RPNHead(_WIDTH, anchors.num_anchors_per_location()[0], conv_depth=2)
         given["box_head"] = FastRCNNConvFCHead((_WIDTH, 7, 7), [_WIDTH] * 4, [1024], norm_layer=norm)

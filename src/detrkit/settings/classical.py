@@ -19,6 +19,11 @@ class _TwoStageSettings(Section):
     anchors: Pyramid = (32, 64, 128, 256, 512)
     """Sides of the square anchors in pixels, one for each level of the pyramid, whose strides are 4 to 64.
     Each also comes with the aspect ratios 1:2 and 2:1."""
+    proposals: PositiveInt = 1000
+    """Most places of an image that the second stage judges, from as many of each level; twice as many in
+    training."""
+    samples: PositiveInt = 512
+    """Proposals of an image that the second stage learns from, a quarter of them objects at most."""
     score_threshold: Fraction = 0.05
     """Detections with a lower score are left out."""
     nms_iou: Fraction = 0.5

@@ -29,6 +29,13 @@ CLASSICAL = ("faster_rcnn_r50", "retinanet_r50", "fcos_r50")
 _PUBLISHED_BATCH = 16
 """Images of a step that their learning rates are for."""
 
+_PROPOSALS, _SAMPLES = 300, 64
+"""Proposals that Faster R-CNN judges (Ren et al. 2015), and of which Fast R-CNN learns (Girshick 2015), of an
+image; torchvision's more of both are for images of 800 pixels."""
+
+_SCORE = 0.01
+"""Below it, the classical detectors of a note leave out detections; DETR leaves out none."""
+
 Role = Literal["smaller", "larger", "grown", "tuned", "decoder", "classical"]
 """What a run is in a note: the base with the smaller backbone or the larger one, the larger one grown from
 the smaller, the base with tuned settings, another decoder, or a classical detector."""
@@ -104,16 +111,22 @@ def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
     """A classical detector with the base's pixels, batches, backbone, precision, average and schedule.
 
     Its optimiser is its own, with a learning rate in proportion to the images of a step, which are 16 where
-    it was published (Goyal et al. 2017), and at least its own warm-up. Anchors keep their size relative
-    to the image. Its length in epochs stays its own, which counts where there is no budget.
+    it was published (Goyal et al. 2017), and at least its own warm-up. Its length in epochs stays its own,
+    which counts where there is no budget. Anchors stay as published, since the strides that they lie on do:
+    smaller ones would leave gaps between them. Proposals get fewer with the area of an image, though not
+    fewer than were published. Detections are left out below a score so low that AP does not suffer.
     """
     detr, model = detr_settings(base, "The base of a note"), classical.model
     assert isinstance(model, FasterRcnnSettings | RetinaNetSettings | FcosSettings)
     shared = detr.backbone.model_dump(include={"name", "weights", "norm", "frozen_stages"})
-    changed: dict[str, object] = {"backbone": model.backbone.model_copy(update=shared)}
-    if not isinstance(model, FcosSettings):
-        scale = base.data.eval_short_side / classical.data.eval_short_side
-        changed["anchors"] = tuple(max(1, round(side * scale)) for side in model.anchors)
+    changed: dict[str, object] = {
+        "backbone": model.backbone.model_copy(update=shared),
+        "score_threshold": min(model.score_threshold, _SCORE),
+    }
+    if isinstance(model, FasterRcnnSettings):
+        area = (base.data.eval_short_side / classical.data.eval_short_side) ** 2
+        changed["proposals"] = _within(area * model.proposals, _PROPOSALS, model.proposals)
+        changed["samples"] = _within(area * model.samples, _SAMPLES, model.samples)
     factor = base.data.batch_size * base.train.accumulate / _PUBLISHED_BATCH
     rates = {name: getattr(classical.optim, name) * factor for name in ("lr", "backbone_lr")}
     warmup = max(base.schedule.warmup, classical.schedule.warmup)
@@ -139,6 +152,10 @@ def decoder_name(experiment: Experiment) -> str:
 def short(backbone: str) -> str:
     """A backbone's name in a few letters: r50."""
     return backbone.replace("resnet", "r")
+
+
+def _within(value: float, low: int, high: int) -> int:
+    return min(max(round(value), low), high)
 
 
 def _free(name: str, taken: Mapping[str, Member]) -> str:

@@ -30,13 +30,18 @@ class Run(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What the splits of a dataset hold, by which another dataset in its place is noticed."""
+    """What the splits of a dataset hold, by which another dataset in its place is noticed.
+
+    The digests are of all but the pixels (:meth:`Catalog.digest`).
+    """
 
     train_split: str
     val_split: str
     train_images: int
     val_images: int
     categories: list[str]
+    train_digest: str
+    val_digest: str
 
 
 class Plan(NamedTuple):

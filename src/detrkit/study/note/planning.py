@@ -103,6 +103,6 @@ def data_of(data: Path, train_split: str = "", val_split: str = "") -> Data:
     """What the splits of a dataset hold; where a name is empty, the usual split."""
     train = choose_split(data, train_split, ("train2017", "train"))
     val = choose_split(data, val_split, ("val2017", "val"))
-    catalog = read_split(data, train)
-    names = [category.name for category in catalog.categories]
-    return Data(train, val, len(catalog), len(read_split(data, val)), names)
+    trained, judged = read_split(data, train), read_split(data, val)
+    names = [category.name for category in trained.categories]
+    return Data(train, val, len(trained), len(judged), names, trained.digest(), judged.digest())

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from detrkit.errors import DetrkitError
+from detrkit.settings.classical import FasterRcnnSettings, FcosSettings, RetinaNetSettings
 from detrkit.settings.experiment import recipe
 from detrkit.study.note.family import FAMILIES, family_of, members_of, require_backbones
 from detrkit.study.note.request import read_request
@@ -52,17 +53,38 @@ def test_the_larger_member_of_the_published_family_is_the_published_recipe() -> 
     assert large.model_copy(update={"published": published.published}) == published
 
 
-def test_classical_detectors_scale_their_anchors_with_the_image_and_their_rate_with_the_batch() -> None:
+def test_classical_detectors_scale_their_rate_with_the_batch_and_their_proposals_with_the_image() -> None:
     members = members_of(("shapes",), R50, {"data.batch_size": 8})
     # shapes has 128 pixels where torchvision has 800, and 8 images in a step where it has 16
     frcnn = members["faster_rcnn"].settings
-    assert frcnn.model.anchors == (5, 10, 20, 41, 82)
     assert (frcnn.optim.lr, frcnn.optim.backbone_lr) == (0.01, 0.01)
     assert (frcnn.schedule.warmup, frcnn.schedule.drop_at) == (0.05, 0.85)
     assert members["fcos"].settings.optim.lr == 0.005
-    published = members_of(("detr_r50",), R50, {})["retinanet"].settings
-    assert published.model.anchors == (32, 64, 128, 256, 512)
-    assert published.schedule.warmup == 0.005
+    assert isinstance(frcnn.model, FasterRcnnSettings)
+    assert (frcnn.model.proposals, frcnn.model.samples) == (300, 64)
+    assert members["retinanet"].settings.schedule.warmup == 0.05
+    halved = {"data.short_sides": [400], "data.eval_short_side": 566}
+    model = members_of(("detr_r50",), R50, halved)["faster_rcnn"].settings.model
+    assert isinstance(model, FasterRcnnSettings)
+    assert (model.proposals, model.samples) == (501, 256)  # (566 / 800)^2 of 1000 and 512
+
+
+@pytest.mark.parametrize("base", ["shapes", "detr_r50"])
+def test_classical_detectors_keep_their_anchors_and_leave_out_no_more_than_their_recipes(base: str) -> None:
+    for name, member in members_of((base,), R50, {}).items():
+        if member.role != "classical":
+            continue
+        model = member.settings.model
+        assert isinstance(model, FasterRcnnSettings | RetinaNetSettings | FcosSettings)
+        assert model.score_threshold <= 0.01
+        if not isinstance(model, FcosSettings):
+            assert model.anchors == (32, 64, 128, 256, 512), name
+
+
+def test_classical_detectors_of_large_images_have_as_many_proposals_as_published() -> None:
+    model = members_of(("detr_r50",), R50, {})["faster_rcnn"].settings.model
+    assert isinstance(model, FasterRcnnSettings)
+    assert (model.proposals, model.samples) == (1000, 512)
 
 
 @pytest.mark.parametrize(

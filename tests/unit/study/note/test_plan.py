@@ -24,7 +24,7 @@ from detrkit.study.note.plan import (
 from detrkit.study.note.request import read_request
 from detrkit.study.note.shares import Amount, Trials
 
-COCO = Data("train2017", "val2017", 118_287, 5_000, ["cat"])
+COCO = Data("train2017", "val2017", 118_287, 5_000, ["cat"], "1f", "2e")
 
 
 def plan_of(recipes: tuple[str, ...] = FAMILIES["detr_r50"], **asked: Any) -> Plan:
