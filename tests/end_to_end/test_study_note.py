@@ -170,6 +170,26 @@ def command(*words: object) -> Result:
     return CliRunner().invoke(app, ["study", *map(str, words)], catch_exceptions=False)
 
 
+def test_the_command_prints_the_table_and_the_sentences_of_a_note(
+    twice: Twice, data: Path, plan: Path
+) -> None:
+    """Of one that is over, of which no step is done again."""
+    before = {path: path.stat().st_mtime_ns for path in twice.killed.rglob("model.safetensors")}
+    ran = command("--plan", plan, "--data", data, "--out", twice.killed)
+    assert ran.exit_code == 0
+    found = results(twice.killed)
+    for name, figures in found["accuracy"].items():
+        interval = f"{figures['interval']['low']:.3f} to {figures['interval']['high']:.3f}"
+        line = next(one for one in ran.stdout.splitlines() if one.split()[:1] == [name])
+        assert f"{figures['AP']:.3f}" in line
+        assert interval in line
+    for one in [*found["conclusions"], *found["measured_times"]]:
+        assert one["sentence"] in ran.stdout
+    assert "steps of the note are over." in ran.stderr
+    assert "Trial" not in ran.stderr
+    assert {path: path.stat().st_mtime_ns for path in twice.killed.rglob("model.safetensors")} == before
+
+
 def test_a_full_note_tells_its_cost_and_begins_with_yes_alone(data: Path, tmp_path: Path) -> None:
     ran = command("--plan", "full", "--data", data, "--out", tmp_path / "full")
     assert ran.exit_code == 2
@@ -192,6 +212,7 @@ def test_a_full_note_tells_its_cost_and_begins_with_yes_alone(data: Path, tmp_pa
         (["--plan", "convergence", "--yes"], "--yes is for a note"),
         (["--plan", "PLAN", "--budget", "1m"], "--budget is decided by"),
         (["--plan", "PLAN", "shapes"], "RECIPE is decided by"),
+        (["--plan", "PLAN", "--seed", "0"], "--seed is decided by"),
     ],
     ids=str,
 )

@@ -19,7 +19,9 @@ from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.inference.frozen import frozen
 from detrkit.inference.load import load
+from detrkit.models.classical import build_classical
 from detrkit.objective.criterion import count_totals
+from detrkit.settings.classical import FasterRcnnSettings
 from detrkit.settings.experiment import parse
 from detrkit.structures import Batch, Detections, Images, Objects, Sample
 from detrkit.weights import torchvision as reader
@@ -38,7 +40,6 @@ class Case(NamedTuple):
     build: Callable[..., nn.Module]
     first: int
     sizes: list[tuple[int, int]]
-    dtype: torch.dtype = torch.float64
 
 
 # Both images have torchvision's longest side, so that it resizes neither.
@@ -53,8 +54,8 @@ CASES = {
         {"kind": "retinanet", "version": 2} | BATCH_NORM, detection.retinanet_resnet50_fpn_v2, 0, SIZES
     ),
     "fcos": Case({"kind": "fcos"} | BATCH_NORM, detection.fcos_resnet50_fpn, 0, SIZES),
-    # with torchvision's range of pixels, as for pretrained weights; in float32, since it is large
-    "ssd300": Case({"kind": "ssd300"}, detection.ssd300_vgg16, 1, [(300, 300)], torch.float32),
+    # with torchvision's range of pixels, as for pretrained weights
+    "ssd300": Case({"kind": "ssd300"}, detection.ssd300_vgg16, 1, [(300, 300)]),
     "ssdlite320": Case(
         {"kind": "ssdlite320"}, detection.ssdlite320_mobilenet_v3_large, 1, [(320, 320), (320, 320)]
     ),
@@ -81,7 +82,7 @@ def build_bare(case: Case, num_labels: int) -> nn.Module:
     few_proposals(bare)
     # in training it would draw from its only size at random, and then sample other anchors than ours
     bare.transform._skip_resize = True
-    return bare.to(case.dtype)
+    return bare.double()
 
 
 def few_proposals(network: nn.Module) -> None:
@@ -111,7 +112,7 @@ def build_ours(case: Case, bare: nn.Module, **settings: Any) -> Detector:
     detector = build_detector(experiment, tuple(Category(each, f"{each}") for each in range(CLASSES)))
     detector.get_submodule("network").load_state_dict(bare.state_dict())
     few_proposals(detector.get_submodule("network"))
-    return detector.to(case.dtype)
+    return detector.double()
 
 
 class Given(NamedTuple):
@@ -135,14 +136,14 @@ def given(case: Case) -> Given:
             boxes, labels = boxes[:0], labels[:0]
         corners = BoundingBoxes(boxes, format=BoundingBoxFormat.XYXY, canvas_size=(height, width))
         samples.append(Sample(Image(pixels), corners, labels, number, (2 * height, 2 * width)))
-        images.append(pixels.to(case.dtype) / 255)
+        images.append(pixels.double() / 255)
     batch = collate(samples)
-    objects = [Objects(one.boxes.to(case.dtype), one.labels) for one in batch.objects]
+    objects = [Objects(one.boxes.double(), one.labels) for one in batch.objects]
     for one, (height, width) in zip(objects, case.sizes, strict=True):
         # from what ours are given, since float32 cannot say what the corners above are in fractions
         corners = box_convert(one.boxes, "cxcywh", "xyxy") * torch.tensor([width, height, width, height])
         targets.append({"boxes": corners, "labels": one.labels + case.first})
-    pixels = to_network(batch.images, torch.device("cpu"), case.dtype)
+    pixels = to_network(batch.images, torch.device("cpu"), torch.float64)
     return Given(batch, pixels, objects, images, targets)
 
 
@@ -180,7 +181,7 @@ def test_boxes_scores_and_labels_are_torchvisions(case: Case, bare: nn.Module, o
     with torch.no_grad():
         answers = bare.eval()(same.images)
         found = ours.eval().detect(same.pixels, same.batch.original_sizes)
-    compare(answers, found, case.first, tolerance=1e-5 if case.dtype == torch.float64 else 1e-3)
+    compare(answers, found, case.first)
 
 
 def test_folded_and_frozen_normalisation_answers_as_torchvisions() -> None:
@@ -231,6 +232,39 @@ def test_a_file_of_cocos_91_labels_answers_with_cocos_ids(
     for answer, detections in zip(answers, found, strict=True):
         ids = [ours.categories[label].id for label in detections.labels]
         assert ids == answer["labels"].tolist()
+
+
+def test_normalisation_without_an_epsilon_is_the_same_function_with_ours() -> None:
+    bare = nn.BatchNorm2d(5, eps=0.0).double().eval()
+    bare.load_state_dict(bare.state_dict() | {"running_var": torch.rand(5) * 4e-3 + 1e-5})
+    nn.init.normal_(bare.weight)
+    ours = nn.BatchNorm2d(5).double().eval()
+    state = {f"some.{name}": tensor for name, tensor in bare.state_dict().items()}
+    changed = reader._with_epsilon(state)
+    ours.load_state_dict({name.removeprefix("some."): tensor for name, tensor in changed.items()})
+    maps = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(ours(maps), bare(maps), rtol=1e-12, atol=1e-12)
+
+
+def test_settings_of_proposals_are_torchvisions() -> None:
+    numbers = {"rpn_pre_nms_top_n_train": 14, "rpn_post_nms_top_n_train": 14} | {
+        "rpn_pre_nms_top_n_test": 7,
+        "rpn_post_nms_top_n_test": 7,
+        "box_batch_size_per_image": 5,
+    }
+    bare: Any = detection.fasterrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=4, **numbers
+    )
+    default: Any = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4)
+    for expected, settings in ((bare, {"proposals": 7, "samples": 5}), (default, {})):
+        model = {"kind": "faster_rcnn", **BATCH_NORM, **settings}
+        parsed = parse({"model": model}, "the test").model
+        assert isinstance(parsed, FasterRcnnSettings)
+        ours: Any = build_classical(parsed, 3)
+        assert ours.rpn._pre_nms_top_n == expected.rpn._pre_nms_top_n
+        assert ours.rpn._post_nms_top_n == expected.rpn._post_nms_top_n
+        sampler = expected.roi_heads.fg_bg_sampler
+        assert ours.roi_heads.fg_bg_sampler.batch_size_per_image == sampler.batch_size_per_image
 
 
 def sha256(path: Path) -> str:

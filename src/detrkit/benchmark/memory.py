@@ -120,6 +120,8 @@ def _measure(out: Connection, prepare: Prepare, asked: Measured, precision: Prec
         out.send(_grown_by(prepare, asked, precision))
     except DetrkitError as error:
         out.send(str(error))
+    except Exception as error:  # noqa: BLE001 the page says what failed, and the other figures stand
+        out.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _grown_by(prepare: Prepare, asked: Measured, precision: Precision) -> int:

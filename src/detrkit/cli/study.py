@@ -63,8 +63,9 @@ def study(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Decides weights, order and augmentation of every run.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Decides weights, order and augmentation of every run. Unless set: 0."),
+    ] = None,
     longer: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +99,7 @@ def study(
         data,
         budget,
         rates=rate or DEFAULT_RATES,
-        seed=seed,
+        seed=seed or 0,
         longer=longer or (),
         assignments=assignments or (),
         command=command,

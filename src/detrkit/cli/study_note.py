@@ -27,7 +27,7 @@ def study_note(
     budget: str | None,
     out: Path,
     backbones: str | None,
-    seed: int,
+    seed: int | None,
     yes: bool,
     assignments: "Sequence[str]",
     command: str,
@@ -42,13 +42,13 @@ def study_note(
     tell = Teller(Console(stderr=True, highlight=False))
     folder = output_folder(out)
     if plan.endswith(".json"):
-        decided = {"RECIPE": recipes, "--budget": budget, "--backbones": backbones, "--set": assignments}
-        for name, value in decided.items():
-            if value:
+        decided = {"RECIPE": recipes, "--budget": budget, "--backbones": backbones, "--seed": seed}
+        for name, value in {**decided, "--set": assignments}.items():
+            if value not in (None, [], ()):
                 raise DetrkitError(f"{name} is decided by {plan}: leave it out.")
         made = repeat_plan(read_plan(Path(plan)), folder)
     else:
-        request = _request(data, recipes, plan, budget, backbones, seed, assignments, command)
+        request = _request(data, recipes, plan, budget, backbones, seed or 0, assignments, command)
         made = plan_note(request, folder, tell)
     if made.asked["plan"] == "full":
         _require_yes(made, yes)
@@ -179,10 +179,10 @@ def _plan_lines(plan: "Plan", done: int) -> list[str]:
     seconds = next(iter(plan.runs.values())).amount.seconds
     each = "" if seconds is None else f", {seconds:.0f} s each without validations"
     lines = [f"Steps of the runs{each}: {runs}."]
-    if plan.trials.number:
+    if plan.trials.number and plan.name_of("tuned"):
         lines.append(f"Tuning: {plan.trials.number} trials of {plan.trials.steps:,} steps at most.")
     else:
-        lines.append("Tuning is left out: the budget has no room for it.")
+        lines.append("There is no tuning.")
     return [*lines, *([f"{done} steps of the note are over."] if done else [])]
 
 

@@ -6,7 +6,10 @@ from detrkit.errors import DetrkitError
 from detrkit.report.content import Block, Column, Missing, Section, Table, Text, Value
 from detrkit.report.record import Record
 from detrkit.settings.experiment import Experiment, recipe
+from detrkit.settings.model import DetrSettings
 from detrkit.settings.section import describe
+
+_OBJECTIVE = ("scoring", "matching", "loss")
 
 
 def from_recipe(record: Record) -> Section:
@@ -56,11 +59,7 @@ def between(records: Sequence[Record]) -> Section:
 
 
 def _between(records: Sequence[Record]) -> Block:
-    settings = [
-        {key: value for key, value, _ in describe(record.experiment)}
-        for record in records
-        if record.experiment
-    ]
+    settings = [_settings(record.experiment) for record in records if record.experiment]
     names = list(dict.fromkeys(key for one in settings for key in one))
     rows: list[list[Value]] = [
         [key, *(_shown(one.get(key)) for one in settings)]
@@ -71,6 +70,14 @@ def _between(records: Sequence[Record]) -> Block:
         return Text("None: the runs have the same settings.")
     columns = [Column("Setting"), *(Column(record.name) for record in records)]
     return Table("Settings that are not the same in all runs", columns, rows)
+
+
+def _settings(experiment: Experiment) -> dict[str, object]:
+    """Those that count, by name: only a DETR has its objective among them."""
+    settings = {key: value for key, value, _ in describe(experiment)}
+    if isinstance(experiment.model, DetrSettings):
+        return settings
+    return {key: value for key, value in settings.items() if key.split(".")[0] not in _OBJECTIVE}
 
 
 def _shown(value: object) -> str:

@@ -42,8 +42,10 @@ def is_over(folder: Path) -> bool:
 
 
 def note_divergence(folder: Path, reason: str) -> None:
-    """Write down that a run ended early."""
-    (folder / _DIVERGED).write_text(json.dumps({"reason": reason}) + "\n", "utf-8")
+    """Write down that a run ended early, in one rename."""
+    unfinished = folder / f".{_DIVERGED}.unfinished"
+    unfinished.write_text(json.dumps({"reason": reason}) + "\n", "utf-8")
+    unfinished.replace(folder / _DIVERGED)
 
 
 def read_outcome(folder: Path, rate: float, images_per_step: int) -> Outcome:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detrkit.benchmark.results import Results, Row, Spread
+from detrkit.study.note.comparing import Pair
 
 
 class Conclusion(NamedTuple):
@@ -18,16 +19,31 @@ class Conclusion(NamedTuple):
 
 
 def accuracy_conclusions(
-    comparison: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]
+    comparison: Sequence[Mapping[str, Any]],
+    evaluation: Mapping[str, Any],
+    trained: Mapping[str, Mapping[str, Any]],
 ) -> list[Conclusion]:
-    """A sentence for each pair that was compared, in AP, and one more where AP50 says something else."""
+    """A sentence for each pair that was compared, in AP, and one more where AP50 says something else.
+
+    What would mislead who reads the first alone follows it: a run that diverged, or saw few images.
+    """
     found: list[Conclusion] = []
     for pair in comparison:
         both = [_verdict(pair, figure, evaluation) for figure in ("AP", "AP50")]
-        found.append(Conclusion(pair["question"], both[0]))
+        notes = [note for name in (pair["name"], pair["against"]) for note in _notes(name, trained[name])]
+        found.append(Conclusion(pair["question"], " ".join([both[0], *notes])))
         if _sign(pair["AP"]) != _sign(pair["AP50"]):
             found.append(Conclusion(pair["question"], both[1]))
     return found
+
+
+def _notes(name: str, run: Mapping[str, Any]) -> list[str]:
+    notes: list[str] = []
+    if run["diverged"]:
+        notes.append(f"{name} diverged after {run['steps']:,} steps.")
+    if run["epochs"] < 1:
+        notes.append(f"{name} saw {run['epochs']:.0%} of the images, once.")
+    return notes
 
 
 def time_conclusions(results: Results, base: str) -> list[Conclusion]:
@@ -57,19 +73,39 @@ def _milliseconds(spread: Spread) -> str:
     return f"{median:.1f} ms (turns from {low:.1f} to {high:.1f})"
 
 
-def lacking_conclusions(trials: Mapping[str, Any] | None, planned: int) -> list[Conclusion]:
-    """What was not compared, and why."""
-    if trials is None or trials["settings"] is not None:
+def lacking_conclusions(
+    pairs: Sequence[Pair],
+    comparison: Sequence[Mapping[str, Any]],
+    trained: Mapping[str, Mapping[str, Any]],
+) -> list[Conclusion]:
+    """What was planned and not compared, since a run diverged before it had weights."""
+    compared = {(pair["name"], pair["against"]) for pair in comparison}
+    return [
+        Conclusion(
+            pair.question,
+            f"{name} diverged after {trained[name]['steps']:,} steps, before it was validated, so that it is "
+            f"not compared: {trained[name]['diverged']}",
+        )
+        for pair in pairs
+        if (pair.name, pair.against) not in compared
+        for name in (pair.name, pair.against)
+        if name in trained and trained[name]["diverged"]
+    ]
+
+
+def tuning_conclusions(trials: Mapping[str, Any], planned: int, *, tuned: bool) -> list[Conclusion]:
+    """Why no run has tuned settings, where none has; ``tuned`` says whether the plan has such a run."""
+    if trials["settings"] is not None:
         return []
     if not planned:
-        return [Conclusion("tuning", "The budget had no room for tuning, so that nothing is said about it.")]
-    if trials["best"] is None:
-        return [
-            Conclusion("tuning", "No trial of the tuning came to its end, so that nothing is said about it.")
-        ]
-    return [
-        Conclusion("tuning", "Of all trials, that of the recipe's own settings was best, so they were kept.")
-    ]
+        told = "The budget had no room for tuning, so that nothing is said about it."
+    elif not tuned:
+        told = "The plan has no run with tuned settings, so that nothing is said about them."
+    elif trials["best"] is None:
+        told = "No trial of the tuning came to its end, so that nothing is said about it."
+    else:
+        told = "Of all trials, that of the recipe's own settings was best, so they were kept."
+    return [Conclusion("tuning", told)]
 
 
 def _verdict(pair: Mapping[str, Any], figure: str, evaluation: Mapping[str, Any]) -> str:

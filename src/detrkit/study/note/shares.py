@@ -34,9 +34,7 @@ JUDGED_IMAGES = 100
 
 
 class Amount(NamedTuple):
-    """How long a run is. ``seconds`` are planned, those of start and validations included; None without a
-    budget.
-    """
+    """How long a run is. ``seconds`` are planned for its steps alone; None without a budget."""
 
     steps: int
     validations: int

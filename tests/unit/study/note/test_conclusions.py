@@ -3,13 +3,19 @@
 from typing import Any
 
 from detrkit.benchmark.results import Effort, Results, Row, Speed, Spread, Stages
+from detrkit.study.note.comparing import Pair
 from detrkit.study.note.conclusions import (
     accuracy_conclusions,
     lacking_conclusions,
     time_conclusions,
+    tuning_conclusions,
 )
 
 EVALUATION = {"large": {"AP": 0.5, "AP50": 0.75}, "small": {"AP": 0.375, "AP50": 0.625}}
+
+
+WELL = {"diverged": "", "steps": 1_200, "epochs": 2.5}
+TRAINED = {"large": WELL, "small": WELL}
 
 
 def pair(ap: tuple[float, float, float], ap50: tuple[float, float, float]) -> dict[str, Any]:
@@ -22,7 +28,7 @@ def pair(ap: tuple[float, float, float], ap50: tuple[float, float, float]) -> di
 
 
 def told(ap: tuple[float, float, float], ap50: tuple[float, float, float]) -> list[str]:
-    return [one.sentence for one in accuracy_conclusions([pair(ap, ap50)], EVALUATION)]
+    return [one.sentence for one in accuracy_conclusions([pair(ap, ap50)], EVALUATION, TRAINED)]
 
 
 def test_an_interval_above_0_says_better_with_its_figures() -> None:
@@ -57,16 +63,41 @@ def test_a_split_without_objects_has_no_verdict() -> None:
     empty = pair((-1.0, -1.0, -1.0), (-1.0, -1.0, -1.0))
     for figure in ("AP", "AP50"):
         empty[figure]["above"] = -1.0
-    (one,) = accuracy_conclusions([empty], EVALUATION)
+    (one,) = accuracy_conclusions([empty], EVALUATION, TRAINED)
     assert one.sentence == "large and small cannot be compared, since the validation split has no objects."
 
 
+def test_a_run_that_diverged_or_saw_few_images_is_told_beside_its_verdict() -> None:
+    trained = {
+        "large": {"diverged": "nan", "steps": 1_200, "epochs": 2.5},
+        "small": {**WELL, "epochs": 0.125},
+    }
+    (one,) = accuracy_conclusions([pair((0.125, 0.0625, 0.1875), (0.125, 0.001, 0.25))], EVALUATION, trained)
+    assert one.sentence.endswith(
+        "+0.188). large diverged after 1,200 steps. small saw 12% of the images, once."
+    )
+
+
+def test_a_planned_pair_is_not_passed_over_in_silence() -> None:
+    pairs = [Pair("depth", "large", "small"), Pair("tuning", "tuned", "small")]
+    trained = {"large": {**WELL, "diverged": "the loss is nan"}, "small": WELL}
+    (one,) = lacking_conclusions(pairs, [], trained)  # the settings were kept, so that no run is tuned
+    assert one.question == "depth"
+    assert one.sentence.startswith("large diverged after 1,200 steps, before it was validated")
+    assert one.sentence.endswith("the loss is nan")
+    assert lacking_conclusions(pairs, [{"name": "large", "against": "small"}], trained) == []
+
+
 def test_what_was_not_tuned_is_said() -> None:
-    none: dict[str, Any] = {"settings": None, "best": None}
-    assert "no room" in lacking_conclusions(none, 0)[0].sentence
-    assert "No trial" in lacking_conclusions(none, 5)[0].sentence
-    assert "own settings was best" in lacking_conclusions({"settings": None, "best": 0}, 5)[0].sentence
-    assert lacking_conclusions({"settings": {"optim.lr": 1e-3}, "best": 2}, 5) == []
+    def told(settings: object, best: int | None, planned: int, *, tuned: bool = True) -> list[str]:
+        found = tuning_conclusions({"settings": settings, "best": best}, planned, tuned=tuned)
+        return [one.sentence for one in found]
+
+    assert "no room" in told(None, None, 0)[0]
+    assert "No trial" in told(None, None, 5)[0]
+    assert "The plan has no run with tuned settings" in told(None, None, 5, tuned=False)[0]
+    assert "own settings was best" in told(None, 0, 5)[0]
+    assert told({"optim.lr": 1e-3}, 2, 5) == []
 
 
 def row(name: str, low: float, median: float, high: float) -> Row:

@@ -16,8 +16,8 @@ def architecture_chapter(found: Found) -> Section:
     asked = found.plan.asked
     blocks: list[Block] = [
         Text(
-            f"The base is the recipe {asked['recipes'][0]}. All have the same images in the same order, the "
-            "same pixels, batches, precision, averaging of weights and schedule."
+            f"The base is the recipe {asked['recipes'][0]}. All have the same images in the same order, and "
+            "the same pixels, batches, precision and averaging of weights. Whatever else differs is below."
         ),
         Table("What is compared.", columns, rows),
     ]

@@ -2,18 +2,19 @@
 
 from detrkit.report.content import Block, Heading, Section, Text
 from detrkit.study.note.chapters.found import Found
-from detrkit.study.note.comparing import QUESTIONS
+from detrkit.study.note.comparing import QUESTIONS, pairs_of
 from detrkit.study.note.conclusions import (
     Conclusion,
     accuracy_conclusions,
     lacking_conclusions,
     time_conclusions,
+    tuning_conclusions,
 )
 
 _ABOUT = (
     "Every sentence is computed from the figures above. An interval tells how far the luck of the validation "
-    "images reaches, not that of seeds. There are {number} comparisons, and of twenty at 95 % about one "
-    "looks like a difference where there is none."
+    "images reaches, not that of seeds. There are {number} comparisons, each in AP and in AP50; of twenty at "
+    "95 % one or two look like a difference where there is none, since the intervals are a little narrow."
 )
 
 
@@ -25,10 +26,12 @@ _TIMES = (
 
 def conclusions_of(found: Found) -> list[Conclusion]:
     """All sentences about accuracy."""
-    comparison = found.results["comparison"]
+    plan, results = found.plan, found.results
+    tuned = plan.name_of("tuned") is not None
     return [
-        *accuracy_conclusions(comparison, found.results["evaluation"]),
-        *lacking_conclusions(found.results["trials"], found.plan.trials.number),
+        *accuracy_conclusions(results["comparison"], results["evaluation"], found.trained),
+        *lacking_conclusions(list(pairs_of(plan)), results["comparison"], found.trained),
+        *tuning_conclusions(results["trials"], plan.trials.number, tuned=tuned),
     ]
 
 
