@@ -23,7 +23,7 @@ def split(
     seed: int,
     *,
     stratified: bool,
-) -> dict[str, Int64[np.ndarray, " part"]]:
+) -> dict[str, Int64[np.ndarray, " _"]]:
     """The positions of the images of each part, in the catalog's order.
 
     Args:

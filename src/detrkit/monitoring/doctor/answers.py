@@ -115,7 +115,7 @@ def _clipped(boxes: Boxes, size: Size) -> Boxes:
     return np.clip(boxes, 0, [size[1], size[0], size[1], size[0]])
 
 
-def _by_image(catalog: Catalog, results: Sequence[Result]) -> list[Float64[np.ndarray, "D 6"]]:
+def _by_image(catalog: Catalog, results: Sequence[Result]) -> list[Float64[np.ndarray, "_ 6"]]:
     """(left, top, right, bottom, score, label) of each image's detections, best first."""
     rows = rows_of(catalog, results)
     rows = rows[np.argsort(-rows[:, 5], kind="stable")]
@@ -132,7 +132,7 @@ def _apart(found: Float64[np.ndarray, "D 6"]) -> Float64[np.ndarray, "E 6"]:
     return found[np.sort(first)]
 
 
-def _scale(catalog: Catalog, found: list[Float64[np.ndarray, "D 6"]], chosen: list[int]) -> float:
+def _scale(catalog: Catalog, found: list[Float64[np.ndarray, "_ 6"]], chosen: list[int]) -> float:
     """By how much the best detections reach farther than the objects: the ratio of the median far corners."""
     true = [catalog.boxes[catalog.rows(index)] for index in chosen]
     best = [found[index][: len(boxes), :4] for index, boxes in zip(chosen, true, strict=True)]
