@@ -64,16 +64,19 @@ audit:
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock -r build/torch.txt
 
 # The lowest releases that pyproject.toml allows, with a quick part of the tests. It downloads torch 2.6: some 3 GB.
+# Left out is what compares with transformers, whose releases want later ones, and what this torch cannot export.
 FLOORS := build/floors/bin
 floors:
 	$(PYTHON) -m venv --clear build/floors
 	$(FLOORS)/pip install --quiet uv
 	$(FLOORS)/uv pip compile --quiet --resolution lowest-direct --python $(FLOORS)/python pyproject.toml -o build/floors.txt
 	$(FLOORS)/uv pip install --quiet --python $(FLOORS)/python -r build/floors.txt \
-	  pytest pytest-xdist hypothesis beartype pycocotools
+	  pytest pytest-xdist hypothesis beartype pycocotools tidecv webdataset
 	$(FLOORS)/uv pip install --quiet --python $(FLOORS)/python --no-deps --editable .
 	$(FLOORS)/pytest -n 2 $(addprefix tests/unit/,test_boxes.py test_catalog.py settings layers objective \
-	  models data evaluation training/test_checkpoint.py weights/test_store.py weights/test_official.py)
+	  models data evaluation training/test_checkpoint.py weights/test_store.py weights/test_official.py) \
+	  $(addprefix --ignore tests/unit/,layers/test_position.py models/test_anchor_decoder.py) \
+	  --deselect tests/unit/models/test_encoder.py::test_an_encoder_exported_without_padding_takes_any_size
 
 clean:
 	rm -rf .venv demo build

@@ -17,7 +17,7 @@ main.add_typer(app, name="data")
 def run(*arguments: str) -> str:
     result = CliRunner().invoke(main, ["data", *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_shapes_with_settings(tmp_path: Path) -> None:
