@@ -188,7 +188,8 @@ _NO_ACCURACY = "No entrant has an accuracy: recipes have random weights, and ONN
 
 _COSTS = (
     "Multiply-adds are those of convolutions and matrix products, which papers call FLOPs, counted in the "
-    "same way for all while they look at the first image of the split, stretched to the size. Peak memory is "
+    "same way for all while they look at the first image of the split, stretched to the size. What a network "
+    "pads it with counts: the classical ones to multiples of 32 pixels, SSD of 300 or 320. Peak memory is "
     "what a process of its own allocates at most, libraries aside (on a GPU: what tensors take). A "
     "training step has forward, losses, backward, clipping and the update, on images that are there already, "
     "at the size of evaluation."
