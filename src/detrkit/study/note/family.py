@@ -36,6 +36,9 @@ image; torchvision's more of both are for images of 800 pixels."""
 _SCORE = 0.01
 """Below it, the classical detectors of a note leave out detections; DETR leaves out none."""
 
+_WARMUP = 1000
+"""Steps in which torchvision's learning rates rise."""
+
 Role = Literal["smaller", "larger", "grown", "tuned", "decoder", "classical"]
 """What a run is in a note: the base with the smaller backbone or the larger one, the larger one grown from
 the smaller, the base with tuned settings, another decoder, or a classical detector."""
@@ -140,6 +143,20 @@ def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
             "published": PublishedSettings(),
         }
     )
+
+
+def warmed_up(member: Member, steps: int) -> Experiment:
+    """A member's settings for a run of so many steps.
+
+    SGD's published warm-up lasts 1,000 steps, which are hardly any of a published run; the part of a short
+    run that they are would be a step or two, after which boxes can be lost for good. So the warm-up of the
+    classical detectors is 1,000 steps or a tenth of the run, unless it is longer.
+    """
+    settings = member.settings
+    if member.role != "classical":
+        return settings
+    warmup = max(settings.schedule.warmup, min(_WARMUP / steps, 0.1))
+    return settings.model_copy(update={"schedule": settings.schedule.model_copy(update={"warmup": warmup})})
 
 
 def decoder_name(experiment: Experiment) -> str:

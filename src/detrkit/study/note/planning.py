@@ -10,7 +10,7 @@ from detrkit.machine import describe_machine
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.training import parse_duration
 from detrkit.study.events import Measuring
-from detrkit.study.note.family import Member, members_of
+from detrkit.study.note.family import Member, members_of, warmed_up
 from detrkit.study.note.pace import measure_pace
 from detrkit.study.note.plan import Data, Plan, Run
 from detrkit.study.note.request import Request
@@ -48,7 +48,10 @@ def make_plan(request: Request, data: Data, listener: Callable[[Measuring], None
         paces = measure_all(members, request.data, data.val_split, listener)
         left = parse_duration(request.budget) - (monotonic() - begun)
         amounts, trials = within(left, members, paces, data)
-    runs = {name: Run(members[name].role, amount, members[name].settings) for name, amount in amounts.items()}
+    runs = {
+        name: Run(members[name].role, amount, warmed_up(members[name], amount.steps))
+        for name, amount in amounts.items()
+    }
     return Plan(
         asked=request.asked(),
         command=request.command,

@@ -7,7 +7,7 @@ import pytest
 from detrkit.errors import DetrkitError
 from detrkit.settings.classical import FasterRcnnSettings, FcosSettings, RetinaNetSettings
 from detrkit.settings.experiment import recipe
-from detrkit.study.note.family import FAMILIES, family_of, members_of, require_backbones
+from detrkit.study.note.family import FAMILIES, family_of, members_of, require_backbones, warmed_up
 from detrkit.study.note.request import read_request
 
 R50 = ("resnet50", "resnet101")
@@ -67,6 +67,15 @@ def test_classical_detectors_scale_their_rate_with_the_batch_and_their_proposals
     model = members_of(("detr_r50",), R50, halved)["faster_rcnn"].settings.model
     assert isinstance(model, FasterRcnnSettings)
     assert (model.proposals, model.samples) == (501, 256)  # (566 / 800)^2 of 1000 and 512
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(500, 0.1), (10_000, 0.1), (50_000, 0.02), (200_000, 0.005), (7_000_000, 0.005)]
+)
+def test_classical_detectors_warm_up_for_1000_steps_or_a_tenth_of_a_run(steps: int, warmup: float) -> None:
+    members = members_of(("detr_r50",), R50, {})
+    assert warmed_up(members["fcos"], steps).schedule.warmup == warmup
+    assert warmed_up(members["r50"], steps) == members["r50"].settings
 
 
 @pytest.mark.parametrize("base", ["shapes", "detr_r50"])
