@@ -1,6 +1,7 @@
 """Datasets, images and settings that mean harm read nothing else, and take no more memory than they hold."""
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -196,6 +197,25 @@ def test_yolo_lists_name_only_images_of_its_own(yolo: Path, line: str) -> None:
     (yolo / "list.txt").write_text(line.format(outside=yolo.parent / "outside"))
     (yolo / "data.yaml").write_text("names: [cat]\ntrain: list.txt\n")
     refuse(lambda: read_samples(yolo), str(yolo / "list.txt"), "line 1")
+
+
+PIPES = {
+    "yolo": ("images/a.png", "labels/a.txt"),
+    "voc": ("Annotations/a.xml", "ImageSets/Main/train.txt"),
+    "coco": ("train/shards.json", "resized.json"),
+}
+
+
+@pytest.mark.parametrize(("layout", "name"), [(layout, name) for layout in PIPES for name in PIPES[layout]])
+def test_a_pipe_in_place_of_a_file_is_refused(layout: str, name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(layout)
+    (root / name).unlink(missing_ok=True)
+    os.mkfifo(root / name)
+    holder = os.open(root / name, os.O_RDWR)  # so that whoever opens it to read waits for what never comes
+    try:
+        refuse(lambda: read_samples(root), str(root / name))
+    finally:
+        os.close(holder)
 
 
 def ten_times(number: int) -> str:

@@ -21,6 +21,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import NO_ID, Listing, positions
+from detrkit.data.plausible import require_regular
 
 Loose = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
 """Any value, lists as tuples: the garbage collector lets go of tuples of numbers."""
@@ -113,6 +114,7 @@ def read_listing(annotations: Path, folder: Path, split: str) -> tuple[Listing |
 
 def _decode(source: Path, split: str) -> tuple[_Coco, list[Finding]]:
     """What the file holds, which may be JSON of the kind that Python's own writer makes of NaN."""
+    require_regular(source)
     raw = source.read_bytes()
     try:
         return msgspec.json.decode(raw, type=_Coco), []

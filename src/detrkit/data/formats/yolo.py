@@ -22,6 +22,7 @@ from jaxtyping import Float64, Int64
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
 from detrkit.data.names import stays_inside
+from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
 
@@ -188,6 +189,7 @@ class _Loader(yaml.SafeLoader):
 
 def _load(source: Path) -> dict[Any, Any]:
     try:
+        require_regular(source)
         content = yaml.load(source.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -371,6 +373,7 @@ def _read_labels(
 def _lines(source: Path) -> Iterator[tuple[int, str]]:
     """The lines that hold anything, with their numbers from 1."""
     try:
+        require_regular(source)
         text = source.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise
