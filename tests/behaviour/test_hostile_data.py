@@ -199,6 +199,17 @@ def test_yolo_lists_name_only_images_of_its_own(yolo: Path, line: str) -> None:
     refuse(lambda: read_samples(yolo), str(yolo / "list.txt"), "line 1")
 
 
+def test_yolo_reads_no_labels_of_another_folder(yolo: Path) -> None:
+    inner, elsewhere = yolo.parent / "images/data", yolo.parent / "labels/data/pictures"
+    inner.parent.mkdir()
+    yolo.rename(inner)
+    (inner / "images").rename(inner / "pictures")
+    (inner / "data.yaml").write_text("names: [cat]\ntrain: pictures\n")
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    refuse(lambda: read_samples(inner), f"looked for as {inner / 'pictures/a.txt'}")
+
+
 PIPES = {
     "yolo": ("images/a.png", "labels/a.txt"),
     "voc": ("Annotations/a.xml", "ImageSets/Main/train.txt"),

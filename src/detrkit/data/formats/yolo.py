@@ -57,10 +57,14 @@ def yolo_splits(root: Path) -> list[str]:
     return sorted(_describe(root).splits) if (root / "data.yaml").is_file() else []
 
 
-def label_file(image: Path) -> Path:
-    """Where the objects of an image are: its last folder ``images`` is ``labels``, or else beside it."""
+def label_file(image: Path, root: Path) -> Path:
+    """Where the objects of an image are: its last folder ``images`` is ``labels``, or else beside it.
+
+    Folders that the dataset in ``root`` lies in, whatever they are called, stay as they are.
+    """
     parts = list(image.parts)
-    for position in range(len(parts) - 2, -1, -1):
+    outside = len(parts) - len(Path(os.path.relpath(image, root)).parts)
+    for position in range(len(parts) - 2, outside - 1, -1):
         if parts[position] == "images":
             parts[position] = "labels"
             break
@@ -105,7 +109,7 @@ def yolo_refusals(root: Path, split: str) -> Iterator[str]:
     label_of = {category.id: label for label, category in enumerate(dataset.categories)}
     for image in _listed(dataset, split).images:
         yield from _refusal(_size, image)
-        labels = label_file(image)
+        labels = label_file(image, dataset.root)
         if labels.is_file():
             yield from _refusal(list, _lines(labels)) or (
                 reason
@@ -131,9 +135,8 @@ def write_yolo(root: Path, catalogs: Mapping[str, Catalog]) -> None:
     categories = next(iter(catalogs.values())).categories
     for split, catalog in catalogs.items():
         for index in range(len(catalog)):
-            _write_labels(
-                label_file(root / "images" / split / str(catalog.file_names[index])), catalog, index
-            )
+            image = root / "images" / split / str(catalog.file_names[index])
+            _write_labels(label_file(image, root), catalog, index)
     content = {split: f"images/{split}" for split in SPLITS if split in catalogs}
     content |= {"nc": len(categories), "names": [category.name for category in categories]}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=1000)
@@ -260,7 +263,7 @@ def _listed(dataset: _Dataset, split: str) -> _Listed:
             f"{dataset.source} has {split}: {', '.join(dataset.splits[split])[:200]}, but no image is there: "
             f"put the images there, with names that end in {', '.join(SUFFIXES)}."
         )
-    _require_one_each(images, dataset.source, split)
+    _require_one_each(images, dataset, split)
     parents = {str(image.parent) for image in images}
     folders = [str(entry) for entry in entries] if all(entry.is_dir() for entry in entries) else parents
     return _Listed(Path(os.path.commonpath(list(folders))), images)
@@ -316,22 +319,22 @@ def _in_list(source: Path, dataset: _Dataset) -> Iterator[Path]:
         yield image
 
 
-def _require_one_each(images: list[Path], source: Path, split: str) -> None:
+def _require_one_each(images: list[Path], dataset: _Dataset, split: str) -> None:
     """Refuse images that are listed twice, or that share a label file."""
     owners: dict[Path, Path] = {}
     for image in images:
-        label = label_file(image)
+        label = label_file(image, dataset.root)
         if label not in owners:
             owners[label] = image
         elif owners[label] == image:
             raise DetrkitError(
-                f"{source}: the image {image} stands twice in {split}, but an image belongs to a split once: "
-                "remove one entry."
+                f"{dataset.source}: the image {image} stands twice in {split}, but an image belongs to a "
+                "split once: remove one entry."
             )
         else:
             raise DetrkitError(
-                f"{source}: the images {owners[label]} and {image} of {split} both have the labels {label}, "
-                "but each needs labels of its own: rename one."
+                f"{dataset.source}: the images {owners[label]} and {image} of {split} both have the labels "
+                f"{label}, but each needs labels of its own: rename one."
             )
 
 
@@ -352,7 +355,7 @@ def _read_labels(
 ) -> tuple[list[int], Float64[np.ndarray, "annotations 5"]]:
     """How many objects each image has, and of each its label and four fractions."""
     label_of = {category.id: label for label, category in enumerate(dataset.categories)}
-    files = [label_file(image) for image in images]
+    files = [label_file(image, dataset.root) for image in images]
     counts, rows, absent = [], [], 0
     for file in files:
         before = len(rows)
