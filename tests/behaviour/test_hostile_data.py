@@ -18,6 +18,7 @@ from detrkit.data.fetch.extract import Wanted, extract
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.headers import read_header
 from detrkit.data.images import read_image
+from detrkit.data.shards.opened import OpenShards
 from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
 from detrkit.data.transforms import unchanged
@@ -290,6 +291,25 @@ def test_an_index_of_shards_that_leads_elsewhere(
     tree[column][0] = value
     index.write_text(json.dumps(tree))
     assert grown_by(lambda: refuse(lambda: read_samples(tmp_path / "shards"), "shard")) < 100 * MB
+
+
+@pytest.mark.parametrize("unit", [2**20, 1])
+def test_an_index_of_shards_whose_lengths_are_not_there(
+    coco: Path, tmp_path: Path, unit: int, grown_by: GrownBy
+) -> None:
+    write_shards(coco, tmp_path / "shards", lambda *_: None, limits=Limits(MB, 10))
+    index = tmp_path / "shards/train/shards.json"
+    tree = json.loads(index.read_text())
+    tree["sizes"][0], tree["lengths"][0] = 2**41 * unit, 2**41 * unit - MB
+    index.write_text(json.dumps(tree))
+    catalog = read_split(tmp_path / "shards", "train")  # of which a preview asks no more
+    shard = str(tmp_path / "shards/train" / tree["files"][0])
+    assert (
+        grown_by(lambda: refuse(lambda: OpenShards(catalog).read(0), shard, "the shard ends after")) < 50 * MB
+    )
+    (tmp_path / "shards/train" / tree["files"][0]).unlink()
+    os.mkfifo(shard)
+    refuse(lambda: OpenShards(catalog).read(0), shard, "not a regular file")
 
 
 def png(width: int, height: int) -> bytes:
