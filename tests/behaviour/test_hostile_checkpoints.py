@@ -234,6 +234,20 @@ def test_json_of_great_depth(tmp_path: Path, name: str) -> None:
     refuse(read, tmp_path, str(tmp_path))
 
 
+def test_names_of_classes_that_no_file_can_hold(checkpoint: Path, tmp_path: Path) -> None:
+    tensors, metadata = store.read_tensors(checkpoint)
+    damaged = metadata["detrkit"].replace("class 2", "\\ud800")
+    store.write_tensors(checkpoint, tensors, {"detrkit": damaged})
+    refuse(read, checkpoint, "ud800' is no UTF-8")
+    torch.save({"model": originals(), "detrkit": damaged}, tmp_path / "some.pth")
+    refuse(read, tmp_path / "some.pth", "ud800' is no UTF-8")
+    (tmp_path / "folder").mkdir()
+    config = {"model_type": "detr", "id2label": {"0": "\ud800"}}
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(2)}, tmp_path / "folder" / "model.safetensors")
+    refuse(read, tmp_path / "folder", r"the label '\ud800' in id2label")
+
+
 def test_metadata_of_great_depth(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     save_file({"a": torch.zeros(2)}, path, {"detrkit": "[" * 10**6 + "]" * 10**6})

@@ -230,6 +230,28 @@ def test_a_pipe_in_place_of_a_file_is_refused(layout: str, name: str, request: p
         os.close(holder)
 
 
+HALVES = ("\\ud800", "\\udfff", "a\\udc80b")
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_yolo_names_no_class_that_no_file_can_hold(yolo: Path, name: str) -> None:
+    (yolo / "data.yaml").write_text(f'names: ["{name}"]\ntrain: images\n')
+    refuse(lambda: read_samples(yolo), str(yolo / "data.yaml"), f"class 0 '{name}'", "UTF-8")
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_coco_names_no_class_that_no_file_can_hold(coco: Path, name: str) -> None:
+    path = coco / "annotations/instances_train.json"
+    path.write_text(path.read_text().replace('"class 1"', f'"{name}"'))
+    refuse(lambda: read_samples(coco), str(path), "is not JSON")
+    "".join(text for finding in examine(coco).findings for text in finding.examples).encode()
+
+
+def test_no_xml_names_half_of_a_surrogate_pair(voc: Path) -> None:
+    write_xml(voc, label="&#xD800;")
+    refuse(lambda: read_samples(voc), str(voc / "Annotations/a.xml"), "cannot be read as XML")
+
+
 def ten_times(number: int) -> str:
     """A YAML list of ten references to what has this number."""
     return f"[{', '.join([f'*a{number}'] * 10)}]"
@@ -346,6 +368,10 @@ def test_an_image_for_which_another_program_would_run(tmp_path: Path) -> None:
         assert opened.format == "EPS"
     for reading in (read_image, read_header):
         refuse(lambda reading=reading: reading(path), str(path), "its format is not known")
+
+
+def test_settings_that_no_file_can_hold(tmp_path: Path) -> None:
+    refuse(lambda: recipe("shapes", {"data.train_split": "a\ud800"}), r"data.train_split = 'a\ud800'")
 
 
 @pytest.mark.parametrize("kind", ["a: [", "a = [", "[", "a = {b="])

@@ -185,7 +185,9 @@ def _read_dataset(root: Path, name: str) -> None:
 
 def _check(root: Path, name: str) -> None:
     """Faults are listed, however many there are; those that training refuses count as a refusal."""
-    listed = [finding.fault for finding in examine(root).findings if finding.fault.severity == "error"]
+    findings = examine(root).findings
+    "".join(text for finding in findings for text in finding.examples).encode()
+    listed = [finding.fault for finding in findings if finding.fault.severity == "error"]
     if listed:
         raise DetrkitError(f"{root}: {listed[0].name}")
 

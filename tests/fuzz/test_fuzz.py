@@ -69,6 +69,7 @@ def test_a_reader_that_crashes_is_found(tmp_path: Path) -> None:
 
 
 def require_sentence(text: str, folder: Path) -> None:
-    """A message names a file, or the setting that was given, and fits on a page."""
+    """A message names a file, or the setting that was given, fits on a page, and can be written anywhere."""
+    text.encode()
     assert len(text) < 2000
     assert str(folder) in text or "setting" in text

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from detrkit.catalog import Category
+from detrkit.data.names import is_writable
 from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import Experiment, parse
 
@@ -88,7 +89,11 @@ def from_metadata(
 
 def read_categories(rows: Any) -> tuple[Category, ...]:
     """Categories from their JSON rows; ValueError or TypeError where these are damaged."""
-    return tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
+    categories = tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
+    for category in categories:
+        if not is_writable(category.name):
+            raise ValueError(f"the class {shown(category.name)} is no UTF-8")
+    return categories
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -73,11 +73,11 @@ def read_listing(annotations: Path, folder: Path, split: str) -> tuple[Listing |
         source=annotations,
         folder=folder,
         categories=tuple(
-            Category(int(number), category.name.strip() if isinstance(category.name, str) else "")
+            Category(int(number), _text(category.name).strip())
             for number, category in zip(category_ids, content.categories, strict=True)
         ),
         image_ids=image_ids,
-        file_names=[image.file_name if isinstance(image.file_name, str) else "" for image in content.images],
+        file_names=[_text(image.file_name) for image in content.images],
         widths=_sides(content.images, "width"),
         heights=_sides(content.images, "height"),
         annotation_ids=annotation_ids,
@@ -110,6 +110,11 @@ def read_listing(annotations: Path, folder: Path, split: str) -> tuple[Listing |
         lambda row: f"{listing.annotation(row)}: {content.annotations[row].iscrowd!r}",
     )
     return listing, findings
+
+
+def _text(name: object) -> str:
+    """A name, with escapes for what cannot be written; empty for what is none."""
+    return name.encode(errors="backslashreplace").decode() if isinstance(name, str) else ""
 
 
 def _decode(source: Path, split: str) -> tuple[_Coco, list[Finding]]:

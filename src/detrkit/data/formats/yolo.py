@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
-from detrkit.data.names import stays_inside
+from detrkit.data.names import is_writable, stays_inside
 from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
@@ -206,7 +206,7 @@ def _load(source: Path) -> dict[Any, Any]:
 
 
 def _text(value: object, source: Path, entry: str) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or not is_writable(value):
         raise DetrkitError(f"{source} has the {entry} {shown(value)}, but a path is expected: correct it.")
     return value
 
@@ -243,6 +243,11 @@ def _require_name(number: object, name: object, source: Path) -> None:
     if not isinstance(name, str) and not (type(name) is int and abs(name) < 2**63):
         raise DetrkitError(
             f"{source} names class {number} {shown(name)}, but a text is expected: put it into quotes."
+        )
+    if isinstance(name, str) and not is_writable(name):
+        raise DetrkitError(
+            f"{source} names class {number} {shown(name)}, which holds half of a surrogate pair, but text in "
+            "UTF-8 is expected: write the sign itself."
         )
 
 
