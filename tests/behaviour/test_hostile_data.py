@@ -18,6 +18,7 @@ from detrkit.data.fetch.extract import Wanted, extract
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.headers import read_header
 from detrkit.data.images import read_image
+from detrkit.data.names import column
 from detrkit.data.shards.opened import OpenShards
 from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
@@ -119,6 +120,31 @@ def test_one_long_name_does_not_widen_all_others(coco: Path, grown_by: GrownBy) 
     change(coco, edit)
     assert grown_by(lambda: refuse(lambda: read_split(coco, "train"), "a path inside")) < 100 * MB
     assert grown_by(lambda: examine(coco, depth="annotations")) < 200 * MB
+
+
+LONG = "/".join(["x" * 200] * 5)
+
+
+def test_a_name_that_may_be_does_not_widen_all_others_either(coco: Path, grown_by: GrownBy) -> None:
+    def edit(tree: dict) -> None:
+        names = [f"{LONG}.png", *(f"{number}.png" for number in range(60_000))]
+        tree["images"] = [
+            {"id": number, "file_name": name, "width": 8, "height": 8} for number, name in enumerate(names)
+        ]
+        tree["annotations"] = []
+
+    path = change(coco, edit)
+    assert grown_by(lambda: refuse(lambda: read_split(coco, "train"), str(path), "1,008 char")) < 60 * MB
+
+
+@pytest.mark.parametrize(("number", "size"), [(1000, 0), (17_000, 17 * MB)])
+def test_long_names_are_read_where_others_are_as_long_or_few(number: int, size: int) -> None:
+    names = [LONG, *["x"] * number]
+    assert column(names, Path("a.json"), size).tolist() == names
+
+
+def test_names_as_wide_as_the_longest_are_bounded_by_the_size() -> None:
+    refuse(lambda: column([LONG, *["x"] * 17_000], Path("a.json"), 16 * MB), "a.json", "1,004 char", "'xxx")
 
 
 @pytest.mark.parametrize("place", ["images", "annotations", "categories", "info"])

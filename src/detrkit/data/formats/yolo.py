@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
-from detrkit.data.names import is_writable, stays_inside
+from detrkit.data.names import column, is_writable, stays_inside
 from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
@@ -31,6 +31,9 @@ SPLITS = ("train", "val", "test")
 
 _SLACK = 0.01
 """How far outside 0..1 a number may lie: rounding, and boxes drawn across the border, leave that much."""
+
+_LEAST = 256
+"""Bytes that an image takes at least on a disk: its entry in a folder and its header."""
 
 _LINE = "class cx cy width height"
 
@@ -83,6 +86,7 @@ def read_yolo_split(root: Path, split: str) -> Catalog:
     """
     dataset = _describe(root)
     folder, images = _listed(dataset, split)
+    names = [image.relative_to(folder).as_posix() for image in images]
     sizes = np.array([_size(image) for image in images], np.int64)
     counts, rows = _read_labels(images, dataset)
     boxes = _to_pixels(rows[:, 1:], np.repeat(sizes, counts, axis=0))
@@ -91,7 +95,7 @@ def read_yolo_split(root: Path, split: str) -> Catalog:
         folder=folder,
         categories=dataset.categories,
         image_ids=np.arange(1, len(images) + 1, dtype=np.int64),
-        file_names=np.array([image.relative_to(folder).as_posix() for image in images]),
+        file_names=column(names, dataset.source, _LEAST * len(images)),
         widths=sizes[:, 1].copy(),
         heights=sizes[:, 0].copy(),
         offsets=np.cumsum([0, *counts], dtype=np.int64),
