@@ -248,6 +248,19 @@ def test_names_of_classes_that_no_file_can_hold(checkpoint: Path, tmp_path: Path
     refuse(read, tmp_path / "folder", r"the label '\ud800' in id2label")
 
 
+@pytest.mark.parametrize(
+    "row", ['[Infinity, "a", true]', "[NaN, 1, 1]", f'["{"x" * 10**5}", "a", true]', "[1]"]
+)
+def test_categories_of_another_kind(checkpoint: Path, tmp_path: Path, row: str) -> None:
+    tensors, metadata = store.read_tensors(checkpoint)
+    about = json.loads(metadata["detrkit"]) | {"categories": "here"}
+    damaged = json.dumps(about).replace('"here"', f"[{row}]")
+    store.write_tensors(checkpoint, tensors, {"detrkit": damaged})
+    refuse(read, checkpoint, "damaged metadata")
+    torch.save({"model": originals(), "detrkit": damaged}, tmp_path / "some.pth")
+    refuse(read, tmp_path / "some.pth", "damaged settings")
+
+
 def test_metadata_of_great_depth(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     save_file({"a": torch.zeros(2)}, path, {"detrkit": "[" * 10**6 + "]" * 10**6})

@@ -400,6 +400,22 @@ def test_settings_that_no_file_can_hold(tmp_path: Path) -> None:
     refuse(lambda: recipe("shapes", {"data.train_split": "a\ud800"}), r"data.train_split = 'a\ud800'")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train.validate_every = 1e-320",
+        "train.validate_every = 1e308",
+        f"train.budget = '{'9' * 400}h'",
+        f"train.budget = '0.{'0' * 320}1s'",
+        f"train.budget = '{'9' * 400}'",
+    ],
+)
+def test_settings_that_no_run_could_follow(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(text)
+    refuse(lambda: recipe(path), str(path), text.split()[0])
+
+
 @pytest.mark.parametrize("kind", ["a: [", "a = [", "[", "a = {b="])
 def test_settings_of_great_depth(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "some.toml"

@@ -25,6 +25,9 @@ from detrkit.data.names import is_writable
 from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import Experiment, parse
 
+DAMAGED = (KeyError, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading settings and categories from JSON raises where it is not what was written."""
+
 _VERSION = 1
 
 
@@ -76,7 +79,7 @@ def from_metadata(
         settings = about["experiment"]
         if not isinstance(settings, dict):
             raise TypeError("experiment is no table")
-    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except DAMAGED as error:
         raise DetrkitError(
             f"{path} has damaged metadata: {type(error).__name__} {shown(str(error))}."
         ) from None
@@ -88,7 +91,7 @@ def from_metadata(
 
 
 def read_categories(rows: Any) -> tuple[Category, ...]:
-    """Categories from their JSON rows; ValueError or TypeError where these are damaged."""
+    """Categories from their JSON rows; one of ``DAMAGED`` where these are."""
     categories = tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
     for category in categories:
         if not is_writable(category.name):
