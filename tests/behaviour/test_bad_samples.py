@@ -15,8 +15,10 @@ import pytest
 import torch
 
 import detrkit
+from detrkit.data.check.pictures import look
 from detrkit.data.dataset import SplitDataset
 from detrkit.data.formats.recognise import read_split
+from detrkit.data.headers import read_header
 from detrkit.data.loader import evaluation_batches, training_steps
 from detrkit.data.transforms import evaluation_transform, training_transform
 from detrkit.errors import DetrkitError
@@ -153,6 +155,24 @@ def test_a_bad_image_is_noticed_at_once_and_never_held_in_memory(dataset: SplitD
     assert [one.image_id for one in batch.unread] == [3]
     assert str(bad) in batch.unread[0].reason
     assert sorted(batch.image_ids) == [1, 2, 4, 4, 5, 6]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells how much memory was held at most")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_image_whose_header_is_read_is_never_held_in_memory(data: Path, fault: str) -> None:
+    bad = data / "train" / "0003.png"
+    look(bad, pixels=False)
+    FAULTS[fault](bad)
+    reset_peak_memory()
+    before = peak_memory()
+    seen = look(bad, pixels=False)
+    if fault in ("truncated", "a decompression bomb"):
+        assert read_header(bad)[:2] == seen.size[::-1] != (0, 0)
+    else:
+        assert seen.problem
+        with pytest.raises(DetrkitError, match=str(bad)):
+            read_header(bad)
+    assert peak_memory() - before < 50 * MIB
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells how much memory was held at most")

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from targets import original_tensors
 
 from detrkit.errors import DetrkitError
 from detrkit.inference.load import load, read
@@ -106,8 +105,16 @@ def test_a_persistent_id_names_nothing_outside(tmp_path: Path, key: str, numel: 
 
 
 def originals(**changed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The tensors which show the architecture of a DETR, some of them others."""
-    return original_tensors() | {name.replace("__", "."): tensor for name, tensor in changed.items()}
+    """The tensors which show the architecture of a DETR of the original release, some of them others."""
+    tensors = {
+        "query_embed.weight": torch.zeros(5, 32),
+        "transformer.encoder.layers.0.linear1.weight": torch.zeros(48, 32),
+        "transformer.decoder.layers.0.linear1.weight": torch.zeros(48, 32),
+        "backbone.0.body.layer3.0.conv1.weight": torch.zeros(2, 2, 1, 1),
+        "backbone.0.body.layer3.1.conv1.weight": torch.zeros(2, 2, 1, 1),
+        "class_embed.weight": torch.zeros(4, 32),
+    }
+    return tensors | {name.replace("__", "."): tensor for name, tensor in changed.items()}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +232,33 @@ def test_json_of_great_depth(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "detr"}))
     (tmp_path / name).write_text('{"x": ' + "[" * 10**6 + "]" * 10**6 + "}")
     refuse(read, tmp_path, str(tmp_path))
+
+
+def test_names_of_classes_that_no_file_can_hold(checkpoint: Path, tmp_path: Path) -> None:
+    tensors, metadata = store.read_tensors(checkpoint)
+    damaged = metadata["detrkit"].replace("class 2", "\\ud800")
+    store.write_tensors(checkpoint, tensors, {"detrkit": damaged})
+    refuse(read, checkpoint, "ud800' is no UTF-8")
+    torch.save({"model": originals(), "detrkit": damaged}, tmp_path / "some.pth")
+    refuse(read, tmp_path / "some.pth", "ud800' is no UTF-8")
+    (tmp_path / "folder").mkdir()
+    config = {"model_type": "detr", "id2label": {"0": "\ud800"}}
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(2)}, tmp_path / "folder" / "model.safetensors")
+    refuse(read, tmp_path / "folder", r"the label '\ud800' in id2label")
+
+
+@pytest.mark.parametrize(
+    "row", ['[Infinity, "a", true]', "[NaN, 1, 1]", f'["{"x" * 10**5}", "a", true]', "[1]"]
+)
+def test_categories_of_another_kind(checkpoint: Path, tmp_path: Path, row: str) -> None:
+    tensors, metadata = store.read_tensors(checkpoint)
+    about = json.loads(metadata["detrkit"]) | {"categories": "here"}
+    damaged = json.dumps(about).replace('"here"', f"[{row}]")
+    store.write_tensors(checkpoint, tensors, {"detrkit": damaged})
+    refuse(read, checkpoint, "damaged metadata")
+    torch.save({"model": originals(), "detrkit": damaged}, tmp_path / "some.pth")
+    refuse(read, tmp_path / "some.pth", "damaged settings")
 
 
 def test_metadata_of_great_depth(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Datasets, images and settings that mean harm read nothing else, and take no more memory than they hold."""
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from detrkit.data.fetch.extract import Wanted, extract
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.headers import read_header
 from detrkit.data.images import read_image
+from detrkit.data.names import column
+from detrkit.data.shards.opened import OpenShards
 from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
 from detrkit.data.transforms import unchanged
@@ -119,6 +122,31 @@ def test_one_long_name_does_not_widen_all_others(coco: Path, grown_by: GrownBy) 
     assert grown_by(lambda: examine(coco, depth="annotations")) < 200 * MB
 
 
+LONG = "/".join(["x" * 200] * 5)
+
+
+def test_a_name_that_may_be_does_not_widen_all_others_either(coco: Path, grown_by: GrownBy) -> None:
+    def edit(tree: dict) -> None:
+        names = [f"{LONG}.png", *(f"{number}.png" for number in range(60_000))]
+        tree["images"] = [
+            {"id": number, "file_name": name, "width": 8, "height": 8} for number, name in enumerate(names)
+        ]
+        tree["annotations"] = []
+
+    path = change(coco, edit)
+    assert grown_by(lambda: refuse(lambda: read_split(coco, "train"), str(path), "1,008 char")) < 60 * MB
+
+
+@pytest.mark.parametrize(("number", "size"), [(1000, 0), (17_000, 17 * MB)])
+def test_long_names_are_read_where_others_are_as_long_or_few(number: int, size: int) -> None:
+    names = [LONG, *["x"] * number]
+    assert column(names, Path("a.json"), size).tolist() == names
+
+
+def test_names_as_wide_as_the_longest_are_bounded_by_the_size() -> None:
+    refuse(lambda: column([LONG, *["x"] * 17_000], Path("a.json"), 16 * MB), "a.json", "1,004 char", "'xxx")
+
+
 @pytest.mark.parametrize("place", ["images", "annotations", "categories", "info"])
 def test_coco_of_great_depth(coco: Path, place: str) -> None:
     path = coco / "annotations/instances_train.json"
@@ -198,6 +226,58 @@ def test_yolo_lists_name_only_images_of_its_own(yolo: Path, line: str) -> None:
     refuse(lambda: read_samples(yolo), str(yolo / "list.txt"), "line 1")
 
 
+def test_yolo_reads_no_labels_of_another_folder(yolo: Path) -> None:
+    inner, elsewhere = yolo.parent / "images/data", yolo.parent / "labels/data/pictures"
+    inner.parent.mkdir()
+    yolo.rename(inner)
+    (inner / "images").rename(inner / "pictures")
+    (inner / "data.yaml").write_text("names: [cat]\ntrain: pictures\n")
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    refuse(lambda: read_samples(inner), f"looked for as {inner / 'pictures/a.txt'}")
+
+
+PIPES = {
+    "yolo": ("images/a.png", "labels/a.txt"),
+    "voc": ("Annotations/a.xml", "ImageSets/Main/train.txt"),
+    "coco": ("train/shards.json", "resized.json"),
+}
+
+
+@pytest.mark.parametrize(("layout", "name"), [(layout, name) for layout in PIPES for name in PIPES[layout]])
+def test_a_pipe_in_place_of_a_file_is_refused(layout: str, name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(layout)
+    (root / name).unlink(missing_ok=True)
+    os.mkfifo(root / name)
+    holder = os.open(root / name, os.O_RDWR)  # so that whoever opens it to read waits for what never comes
+    try:
+        refuse(lambda: read_samples(root), str(root / name))
+    finally:
+        os.close(holder)
+
+
+HALVES = ("\\ud800", "\\udfff", "a\\udc80b")
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_yolo_names_no_class_that_no_file_can_hold(yolo: Path, name: str) -> None:
+    (yolo / "data.yaml").write_text(f'names: ["{name}"]\ntrain: images\n')
+    refuse(lambda: read_samples(yolo), str(yolo / "data.yaml"), f"class 0 '{name}'", "UTF-8")
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_coco_names_no_class_that_no_file_can_hold(coco: Path, name: str) -> None:
+    path = coco / "annotations/instances_train.json"
+    path.write_text(path.read_text().replace('"class 1"', f'"{name}"'))
+    refuse(lambda: read_samples(coco), str(path), "is not JSON")
+    "".join(text for finding in examine(coco).findings for text in finding.examples).encode()
+
+
+def test_no_xml_names_half_of_a_surrogate_pair(voc: Path) -> None:
+    write_xml(voc, label="&#xD800;")
+    refuse(lambda: read_samples(voc), str(voc / "Annotations/a.xml"), "cannot be read as XML")
+
+
 def ten_times(number: int) -> str:
     """A YAML list of ten references to what has this number."""
     return f"[{', '.join([f'*a{number}'] * 10)}]"
@@ -261,6 +341,25 @@ def test_an_index_of_shards_that_leads_elsewhere(
     assert grown_by(lambda: refuse(lambda: read_samples(tmp_path / "shards"), "shard")) < 100 * MB
 
 
+@pytest.mark.parametrize("unit", [2**20, 1])
+def test_an_index_of_shards_whose_lengths_are_not_there(
+    coco: Path, tmp_path: Path, unit: int, grown_by: GrownBy
+) -> None:
+    write_shards(coco, tmp_path / "shards", lambda *_: None, limits=Limits(MB, 10))
+    index = tmp_path / "shards/train/shards.json"
+    tree = json.loads(index.read_text())
+    tree["sizes"][0], tree["lengths"][0] = 2**41 * unit, 2**41 * unit - MB
+    index.write_text(json.dumps(tree))
+    catalog = read_split(tmp_path / "shards", "train")  # of which a preview asks no more
+    shard = str(tmp_path / "shards/train" / tree["files"][0])
+    assert (
+        grown_by(lambda: refuse(lambda: OpenShards(catalog).read(0), shard, "the shard ends after")) < 50 * MB
+    )
+    (tmp_path / "shards/train" / tree["files"][0]).unlink()
+    os.mkfifo(shard)
+    refuse(lambda: OpenShards(catalog).read(0), shard, "not a regular file")
+
+
 def png(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds a few bytes."""
 
@@ -295,6 +394,26 @@ def test_an_image_for_which_another_program_would_run(tmp_path: Path) -> None:
         assert opened.format == "EPS"
     for reading in (read_image, read_header):
         refuse(lambda reading=reading: reading(path), str(path), "its format is not known")
+
+
+def test_settings_that_no_file_can_hold(tmp_path: Path) -> None:
+    refuse(lambda: recipe("shapes", {"data.train_split": "a\ud800"}), r"data.train_split = 'a\ud800'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train.validate_every = 1e-320",
+        "train.validate_every = 1e308",
+        f"train.budget = '{'9' * 400}h'",
+        f"train.budget = '0.{'0' * 320}1s'",
+        f"train.budget = '{'9' * 400}'",
+    ],
+)
+def test_settings_that_no_run_could_follow(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text(text)
+    refuse(lambda: recipe(path), str(path), text.split()[0])
 
 
 @pytest.mark.parametrize("kind", ["a: [", "a = [", "[", "a = {b="])

@@ -20,7 +20,22 @@ DEEP = "(nested a hundred thousand deep)"
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 2**31, 2**63 - 1, 2**63, -(2**63), 2**64, 10**30),
     *(0.5, -0.0, 1e-320, 1e308, float("nan"), float("inf"), float("-inf")),
-    *("", " ", "x", "0", "nan", "1e999", "../a.png", "/etc/passwd", "a\0b", "C:\\a", "🐈", "\n", "x" * 5000),
+    *(
+        "",
+        " ",
+        "x",
+        "0",
+        "nan",
+        "1e999",
+        "../a.png",
+        "/etc/passwd",
+        "a\0b",
+        "C:\\a",
+        "🐈",
+        "\n",
+        "x" * 5000,
+        "\ud800",
+    ),
     *([], [0], [1, 2, 3, 4], [[]], {}, {"": 0}, {"x": {"x": [None]}}, [0] * 500, DEEP),
 )
 """What stands in a file instead of a value."""

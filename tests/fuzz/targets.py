@@ -2,16 +2,15 @@
 
 import json
 import shutil
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from random import Random
 from zipfile import ZipFile
 
 import torch
+from checkpoints import KINDS, narrowed, write_original, write_ours, write_torchvision, write_transformers
 from damage import (
     Damage,
     damage_bytes,
@@ -25,7 +24,6 @@ from damage import (
 from PIL import Image
 from safetensors.torch import save_file
 
-from detrkit.catalog import Category
 from detrkit.data.check.examine import examine
 from detrkit.data.check.pictures import look
 from detrkit.data.dataset import SplitDataset, require_images
@@ -37,10 +35,9 @@ from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
 from detrkit.data.transforms import unchanged
 from detrkit.errors import DetrkitError
-from detrkit.inference.load import read
+from detrkit.inference.load import load, read
 from detrkit.models.pretrained import read_weights
 from detrkit.settings.experiment import parse_overrides, recipe
-from detrkit.weights import store
 
 
 @dataclass(frozen=True)
@@ -164,79 +161,6 @@ def _write_settings(folder: Path) -> None:
     )
 
 
-def _write_ours(folder: Path) -> None:
-    experiment = recipe("shapes")
-    tensors = {"network.some": torch.zeros(2, 3), "count": torch.tensor(3), "half": torch.zeros(2).bfloat16()}
-    store.write(folder / "some.safetensors", tensors, experiment, (Category(1, "cat"), Category(7, "dog")))
-
-
-def original_tensors() -> dict[str, torch.Tensor]:
-    """Those which show the architecture of a DETR of the original release."""
-    return {
-        "query_embed.weight": torch.zeros(5, 32),
-        "transformer.encoder.layers.0.linear1.weight": torch.zeros(48, 32),
-        "transformer.decoder.layers.0.linear1.weight": torch.zeros(48, 32),
-        "backbone.0.body.layer3.0.conv1.weight": torch.zeros(2, 2, 1, 1),
-        "backbone.0.body.layer3.1.conv1.weight": torch.zeros(2, 2, 1, 1),
-        "class_embed.weight": torch.zeros(4, 32),
-    }
-
-
-def _write_original(folder: Path) -> None:
-    arguments = Namespace(nheads=8, dilation=False, dropout=0.1, lr=1e-4, output_dir="")
-    torch.save({"model": original_tensors(), "args": arguments, "epoch": 3}, folder / "some.pth")
-    about = {"experiment": recipe("detr_r50").model_dump(mode="json"), "categories": [[1, "cat", True]]}
-    torch.save({"model": original_tensors(), "detrkit": json.dumps(about)}, folder / "ours.pth")
-    content = {"model": original_tensors(), "args": arguments}
-    torch.save(content, folder / "old.pth", _use_new_zipfile_serialization=False)
-
-
-def _write_torchvision(folder: Path) -> None:
-    tensors = {"backbone.body.bn1.running_mean": torch.zeros(2)}
-    for stage, block in product(range(1, 5), range(2)):
-        tensors[f"backbone.body.layer{stage}.{block}.conv1.weight"] = torch.zeros(2, 2, 1, 1)
-    tensors["rpn.head.cls_logits.weight"] = torch.zeros(2)
-    tensors["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(4)
-    torch.save(tensors, folder / "faster_rcnn.pth")
-    ssd = {"backbone.scale_weight": torch.zeros(2), "backbone.features.0.weight": torch.zeros(2)}
-    torch.save({"model": ssd}, folder / "ssd.pth")
-
-
-def _write_transformers(folder: Path) -> None:
-    for kind, architecture in (
-        ("detr", "DetrForObjectDetection"),
-        ("conditional_detr", "ConditionalDetrForObjectDetection"),
-        ("dab-detr", "DabDetrForObjectDetection"),
-    ):
-        (folder / kind).mkdir()
-        config = {
-            "model_type": kind,
-            "architectures": [architecture],
-            "backbone_config": {"model_type": "resnet", "depths": [2, 2, 2, 2], "layer_type": "basic"}
-            | {"hidden_sizes": [64, 128, 256, 512], "out_features": ["stage4"], "out_indices": [4]},
-            "d_model": 32,
-            "hidden_size": 32,
-            "num_queries": 5,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "temperature_height": 20,
-            "id2label": {"0": "N/A", "1": "cat"},
-        }
-        size = {"shortest_edge": 800, "longest_edge": 1333}
-        preprocessor = {"size": size, "do_rescale": True, "image_std": [0.229, 0.224, 0.225]}
-        shards = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}, "metadata": {"size": 8}}
-        for name, content in (
-            ("config.json", config),
-            ("preprocessor_config.json", preprocessor),
-            ("model.safetensors.index.json", shards),
-        ):
-            (folder / kind / name).write_text(json.dumps(content))
-        save_file({"a": torch.zeros(2)}, folder / kind / "one.safetensors", {"format": "pt"})
-        save_file({"b": torch.zeros(2)}, folder / kind / "two.safetensors", {"format": "pt"})
-
-
 def _write_backbone(folder: Path) -> None:
     tensors = {"conv1.weight": torch.zeros(2, 3), "fc.bias": torch.zeros(4)}
     torch.save(tensors, folder / "some.pth")
@@ -261,7 +185,9 @@ def _read_dataset(root: Path, name: str) -> None:
 
 def _check(root: Path, name: str) -> None:
     """Faults are listed, however many there are; those that training refuses count as a refusal."""
-    listed = [finding.fault for finding in examine(root).findings if finding.fault.severity == "error"]
+    findings = examine(root).findings
+    "".join(text for finding in findings for text in finding.examples).encode()
+    listed = [finding.fault for finding in findings if finding.fault.severity == "error"]
     if listed:
         raise DetrkitError(f"{root}: {listed[0].name}")
 
@@ -278,12 +204,19 @@ def _read_settings(folder: Path, name: str) -> None:
     recipe(folder / "some.toml", parse_overrides(assignments))
 
 
-def _read_file(folder: Path, name: str) -> None:
-    read(folder / name)
+@narrowed()
+def _load_file(folder: Path, name: str) -> None:
+    load(folder / name)
 
 
-def _read_transformers(folder: Path, name: str) -> None:
-    read((folder / name).parent)
+@narrowed()
+def _read_classical(folder: Path, name: str) -> None:
+    read(folder / name)  # which builds the network already
+
+
+@narrowed()
+def _load_folder(folder: Path, name: str) -> None:
+    load((folder / name).parent)
 
 
 def _extract(folder: Path, name: str) -> None:
@@ -295,7 +228,6 @@ def _extract(folder: Path, name: str) -> None:
 
 
 _IMAGES = ("a.bmp", "a.gif", "a.jpg", "a.png", "a.tiff", "a.webp")
-_KINDS = ("detr", "conditional_detr", "dab-detr")
 
 TARGETS = (
     Target(
@@ -343,29 +275,31 @@ TARGETS = (
         {"some.toml": damage_text, "assignments.txt": damage_text},
         _read_settings,
     ),
-    Target("ours", _write_ours, {"some.safetensors": damage_safetensors}, _read_file),
+    Target("ours", write_ours, {"some.safetensors": damage_safetensors}, _load_file),
     Target(
         "original",
-        _write_original,
+        write_original,
         {"some.pth": damage_pickle, "ours.pth": damage_pickle, "old.pth": damage_bytes},
-        _read_file,
+        _load_file,
     ),
     Target(
         "torchvision",
-        _write_torchvision,
+        write_torchvision,
         {"faster_rcnn.pth": damage_pickle, "ssd.pth": damage_pickle},
-        _read_file,
+        _read_classical,
     ),
     Target(
         "transformers",
-        _write_transformers,
-        {f"{kind}/config.json": damage_json for kind in _KINDS}
+        write_transformers,
+        {f"{kind}/config.json": damage_json for kind in KINDS}
         | {
             "detr/preprocessor_config.json": damage_json,
             "detr/model.safetensors.index.json": damage_json,
             "detr/one.safetensors": damage_safetensors,
+            "noted/config.json": damage_json,
+            "noted/model.safetensors": damage_safetensors,
         },
-        _read_transformers,
+        _load_folder,
     ),
     Target(
         "backbone",

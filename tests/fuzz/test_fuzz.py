@@ -18,6 +18,14 @@ EXAMPLES = int(os.environ.get("DETRKIT_FUZZ", "200"))
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_undamaged_files_are_read(target: Target, tmp_path: Path) -> None:
+    """Without which damage to them would reach little more than what refuses them."""
+    target.write(tmp_path)
+    for name in target.damage:
+        assert target.read_with(tmp_path, name, (tmp_path / name).read_bytes()) is None
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_damaged_files_are_read_or_refused(target: Target, tmp_path: Path) -> None:
     folder = tmp_path / "held"
     folder.mkdir()
@@ -61,6 +69,7 @@ def test_a_reader_that_crashes_is_found(tmp_path: Path) -> None:
 
 
 def require_sentence(text: str, folder: Path) -> None:
-    """A message names a file, or the setting that was given, and fits on a page."""
+    """A message names a file, or the setting that was given, fits on a page, and can be written anywhere."""
+    text.encode()
     assert len(text) < 2000
     assert str(folder) in text or "setting" in text

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from detrkit.data.plausible import require_plausible
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
@@ -30,6 +31,7 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header:
     """The header of an image file; DetrkitError if it is missing or no image."""
     try:
+        require_plausible(path)
         with Image.open(path, formats=FORMATS) as image:
             return Header(image.height, image.width, _orientation(image))
     except FileNotFoundError:

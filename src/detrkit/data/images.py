@@ -5,7 +5,6 @@ that COCO was annotated and is read with do not. So a dataset's stated size deci
 picture is turned as a viewer would.
 """
 
-import stat
 from io import BytesIO
 from pathlib import Path
 
@@ -15,15 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from detrkit.data.plausible import require_plausible
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
 _QUARTER_TURNS = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
-_BYTES_PER_PIXEL = 64
-"""Eight times what any format takes without compression: some keep layers, previews and films besides."""
-_BYTES_BESIDES = 1 << 26
-"""For what does not grow with the picture, such as colour profiles."""
 
 
 def read_image(path: Path, expected: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -52,7 +48,7 @@ def read_reduced_image(
     """
     try:
         if content is None:
-            _require_plausible(path, expected)
+            require_plausible(path, expected)
         with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as image:
             turned = _is_turned(image, path, expected)
             reduced_by = _reduce(image, reduction)
@@ -68,19 +64,6 @@ def read_reduced_image(
         raise DetrkitError(
             f"the image {path} cannot be read: {reason}; restore it or leave it out."
         ) from None
-
-
-def _require_plausible(path: Path, expected: tuple[int, int] | None) -> None:
-    """Refuse what is no regular file, which might never end, and a length that no image has.
-
-    Pillow reads whole files of some formats into memory before it looks at them.
-    """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a regular file")
-    pixels = expected[0] * expected[1] if expected else 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    if found.st_size > _BYTES_PER_PIXEL * pixels + _BYTES_BESIDES:
-        raise OSError(f"it has {found.st_size:,} bytes, more than an image of its size")
 
 
 def _is_turned(image: Image.Image, path: Path, expected: tuple[int, int] | None) -> bool:

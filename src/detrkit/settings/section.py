@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from detrkit.errors import DetrkitError, shown
@@ -20,6 +20,13 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _require_writable(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value.encode()  # its error is a ValueError: no file could hold the setting
+        return value
 
 
 SectionT = TypeVar("SectionT", bound=Section)

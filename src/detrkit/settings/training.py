@@ -7,15 +7,18 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
 )
 
+from detrkit.errors import shown
 from detrkit.settings.section import Section, kind_unless_given
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+_LONGEST = 1e9
+"""Seconds, some thirty years: no run takes longer."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -108,7 +111,7 @@ class TrainSettings(Section):
     max_skipped_steps: NonNegativeInt = 0
     """How many steps whose loss or gradient is not finite a run may skip, each without any change to weights,
     moments, average and statistics; 0 stops it at the first."""
-    validate_every: PositiveFloat = 1.0
+    validate_every: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
     """Epochs, or a fraction of one, between validations; there is always one at the end."""
     validate_raw: bool = True
     """Where there is a moving average, validate the weights themselves too, which doubles the time of a
@@ -142,6 +145,7 @@ class TrainSettings(Section):
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as ``90s``, ``5m``, ``2h`` or ``1.5h``; ValueError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if found is None or float(found[1]) == 0:
-        raise ValueError(f"'{text}' is not a duration such as 90s, 5m or 2h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 1e-6 <= seconds <= _LONGEST:
+        raise ValueError(f"{shown(text)} is not a duration such as 90s, 5m or 2h")
+    return seconds

@@ -13,6 +13,7 @@ from typing import Any
 
 from detrkit.catalog import Category
 from detrkit.data.collate import MEAN, STD
+from detrkit.data.names import is_writable
 from detrkit.errors import DetrkitError, shown
 from detrkit.settings.data import DataSettings
 from detrkit.settings.experiment import Experiment
@@ -214,6 +215,12 @@ def to_categories(config: Json, source: Path) -> tuple[Category, ...]:
             f"{source} has {len(names)} labels in id2label, but none is {gap}: number them from 0."
         )
     ordered = [str(names[str(label)]) for label in range(len(names))]
+    unwritable = next((name for name in ordered if not is_writable(name)), None)
+    if unwritable is not None:
+        raise DetrkitError(
+            f"{source} has the label {shown(unwritable)} in id2label, which holds half of a surrogate pair, "
+            "but text in UTF-8 is expected: write the sign itself."
+        )
     if len(ordered) == len(COCO_91) and all(ordered[label] == name for label, name, used in COCO_91 if used):
         return COCO_91
     return tuple(

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from detrkit.catalog import Category
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.models.pickled import require_tensors, unpickle
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.weights.coco import COCO_91, require_class_count
 from detrkit.weights.rename import OF_DETR, Place, Rules, from_stored, rename, require_settings, to_stored
-from detrkit.weights.store import Stored, read_categories, replace
+from detrkit.weights.store import DAMAGED, Stored, read_categories, replace
 
 RELEASES = {
     "e632da11": ("detr-r50", False),
@@ -129,8 +129,10 @@ def _written_here(
             raise TypeError("they are no text")
         about = json.loads(text)
         settings, categories = dict(about["experiment"]), read_categories(about["categories"])
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise DetrkitError(f"{path} has damaged settings: {type(error).__name__} {error}.") from None
+    except DAMAGED as error:
+        raise DetrkitError(
+            f"{path} has damaged settings: {type(error).__name__} {shown(str(error))}."
+        ) from None
     return parse(settings, str(path), overrides), categories
 
 

@@ -21,8 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from detrkit.catalog import Category
+from detrkit.data.names import is_writable
 from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import Experiment, parse
+
+DAMAGED = (KeyError, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading settings and categories from JSON raises where it is not what was written."""
 
 _VERSION = 1
 
@@ -75,7 +79,7 @@ def from_metadata(
         settings = about["experiment"]
         if not isinstance(settings, dict):
             raise TypeError("experiment is no table")
-    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except DAMAGED as error:
         raise DetrkitError(
             f"{path} has damaged metadata: {type(error).__name__} {shown(str(error))}."
         ) from None
@@ -87,8 +91,12 @@ def from_metadata(
 
 
 def read_categories(rows: Any) -> tuple[Category, ...]:
-    """Categories from their JSON rows; ValueError or TypeError where these are damaged."""
-    return tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
+    """Categories from their JSON rows; one of ``DAMAGED`` where these are."""
+    categories = tuple(Category(int(number), str(name), bool(used)) for number, name, used in rows)
+    for category in categories:
+        if not is_writable(category.name):
+            raise ValueError(f"the class {shown(category.name)} is no UTF-8")
+    return categories
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def test_no_pixel_is_decoded(tmp_path: Path, suffix: str) -> None:
     Image.effect_noise((640, 480), 90).save(file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])  # decoding it would fail
     assert read_header(file) == (480, 640, 1)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}], ids=["VP8 ", "VP8L", "VP8X"]
+)
+def test_a_webp_may_be_as_long_as_its_size_allows(tmp_path: Path, options: dict[str, object]) -> None:
+    file = tmp_path / "a.webp"
+    Image.new("RGB", (1200, 900)).save(file, **options)
+    kind = file.read_bytes()[12:16].decode()
+    os.truncate(file, 2**26 + 64 * 1200 * 900)
+    assert read_header(file)[:2] == (900, 1200), kind
+    os.truncate(file, 2**26 + 64 * 1200 * 900 + 1)
+    with pytest.raises(DetrkitError, match=r"more than an image of its size"):
+        read_header(file)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])

@@ -144,7 +144,21 @@ def test_a_relative_root_reads_alike(root: Path, monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_where_labels_are(image: str, labels: str) -> None:
-    assert label_file(Path(image)) == Path(labels)
+    assert label_file(Path(image), Path()) == Path(labels)
+
+
+@pytest.mark.parametrize(
+    ("root", "image", "labels"),
+    [
+        ("/y/images/ds", "pics/a.png", "pics/a.txt"),
+        ("/y/images/ds", "images/a.png", "labels/a.txt"),
+        ("/y/images", "a.png", "a.txt"),
+        ("images/../y/images", "a.png", "a.txt"),
+        ("y/images/ds", "images/images/a.png", "images/labels/a.txt"),
+    ],
+)
+def test_labels_lie_in_the_dataset(root: str, image: str, labels: str) -> None:
+    assert label_file(Path(root) / image, Path(root)) == Path(root) / labels
 
 
 def test_labels_beside_images(root: Path) -> None:

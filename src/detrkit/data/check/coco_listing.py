@@ -21,6 +21,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import NO_ID, Listing, positions
+from detrkit.data.plausible import require_regular
 
 Loose = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
 """Any value, lists as tuples: the garbage collector lets go of tuples of numbers."""
@@ -72,11 +73,11 @@ def read_listing(annotations: Path, folder: Path, split: str) -> tuple[Listing |
         source=annotations,
         folder=folder,
         categories=tuple(
-            Category(int(number), category.name.strip() if isinstance(category.name, str) else "")
+            Category(int(number), _text(category.name).strip())
             for number, category in zip(category_ids, content.categories, strict=True)
         ),
         image_ids=image_ids,
-        file_names=[image.file_name if isinstance(image.file_name, str) else "" for image in content.images],
+        file_names=[_text(image.file_name) for image in content.images],
         widths=_sides(content.images, "width"),
         heights=_sides(content.images, "height"),
         annotation_ids=annotation_ids,
@@ -111,8 +112,14 @@ def read_listing(annotations: Path, folder: Path, split: str) -> tuple[Listing |
     return listing, findings
 
 
+def _text(name: object) -> str:
+    """A name, with escapes for what cannot be written; empty for what is none."""
+    return name.encode(errors="backslashreplace").decode() if isinstance(name, str) else ""
+
+
 def _decode(source: Path, split: str) -> tuple[_Coco, list[Finding]]:
     """What the file holds, which may be JSON of the kind that Python's own writer makes of NaN."""
+    require_regular(source)
     raw = source.read_bytes()
     try:
         return msgspec.json.decode(raw, type=_Coco), []

@@ -26,6 +26,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import Listing
+from detrkit.data.plausible import require_plausible
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
@@ -66,6 +67,7 @@ def look(path: Path, *, pixels: bool) -> Picture:
     Pixels are read also where the end mark of a JPEG or PNG is not where it should be, and of other formats.
     """
     try:
+        require_plausible(path)
         with Image.open(path, formats=FORMATS) as image:
             picture = Picture(
                 size=image.size,

@@ -23,7 +23,7 @@ from detrkit.catalog import Catalog, Category
 from detrkit.data.formats.cache import cached
 from detrkit.data.formats.resized import read_resized
 from detrkit.data.formats.shards import find_shards
-from detrkit.data.names import stays_inside
+from detrkit.data.names import column, stays_inside
 from detrkit.errors import DetrkitError, shown
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -196,7 +196,7 @@ def _file_names(images: list[_Image], source: Path) -> np.ndarray:
                 f"{source}: image {image.id} has the file_name {shown(image.file_name)}, but a path inside "
                 "the images' folder is expected: write it relative to that folder."
             )
-    return np.array([image.file_name for image in images])
+    return column([image.file_name for image in images], source, source.stat().st_size)
 
 
 def _sides(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
 
 VERSION = 1
@@ -36,6 +37,7 @@ def read_resized(root: Path) -> Resized | None:
     """How the copy in ``root`` was made, or None if the dataset there is no such copy."""
     file = record_file(root)
     try:
+        require_regular(file)
         found = msgspec.json.decode(file.read_bytes(), type=Resized)
     except FileNotFoundError:
         return None

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from detrkit.catalog import Catalog, Shards
+from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
 
 INDEX = "shards.json"
@@ -74,6 +75,7 @@ def read_index(folder: Path) -> Index | None:
     """What the index of a folder says, or None if the folder has none."""
     file = folder / INDEX
     try:
+        require_regular(file)
         return msgspec.json.decode(file.read_bytes(), type=Index)
     except (FileNotFoundError, NotADirectoryError):
         return None

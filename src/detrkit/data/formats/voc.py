@@ -21,6 +21,7 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
+from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
 
@@ -154,6 +155,7 @@ def _is_of_one_class(lines: list[str]) -> bool:
 def _lines(source: Path) -> list[str]:
     """The lines of a list that hold anything."""
     try:
+        require_regular(source)
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DetrkitError(
@@ -240,6 +242,7 @@ def _read_image(file: Path, number: int, object_ids: Iterator[int], present: set
 def _parse(file: Path) -> Element:
     """The outermost element. Entities are refused: they can fill the memory or read other files."""
     try:
+        require_regular(file)
         return ElementTree.fromstring(file.read_bytes())
     except DefusedXmlException:
         raise DetrkitError(

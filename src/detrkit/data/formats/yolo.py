@@ -21,7 +21,8 @@ from jaxtyping import Float64, Int64
 
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
-from detrkit.data.names import stays_inside
+from detrkit.data.names import column, is_writable, stays_inside
+from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
 
@@ -30,6 +31,9 @@ SPLITS = ("train", "val", "test")
 
 _SLACK = 0.01
 """How far outside 0..1 a number may lie: rounding, and boxes drawn across the border, leave that much."""
+
+_LEAST = 256
+"""Bytes that an image takes at least on a disk: its entry in a folder and its header."""
 
 _LINE = "class cx cy width height"
 
@@ -56,10 +60,14 @@ def yolo_splits(root: Path) -> list[str]:
     return sorted(_describe(root).splits) if (root / "data.yaml").is_file() else []
 
 
-def label_file(image: Path) -> Path:
-    """Where the objects of an image are: its last folder ``images`` is ``labels``, or else beside it."""
+def label_file(image: Path, root: Path) -> Path:
+    """Where the objects of an image are: its last folder ``images`` is ``labels``, or else beside it.
+
+    Folders that the dataset in ``root`` lies in, whatever they are called, stay as they are.
+    """
     parts = list(image.parts)
-    for position in range(len(parts) - 2, -1, -1):
+    outside = len(parts) - len(Path(os.path.relpath(image, root)).parts)
+    for position in range(len(parts) - 2, outside - 1, -1):
         if parts[position] == "images":
             parts[position] = "labels"
             break
@@ -78,6 +86,7 @@ def read_yolo_split(root: Path, split: str) -> Catalog:
     """
     dataset = _describe(root)
     folder, images = _listed(dataset, split)
+    names = [image.relative_to(folder).as_posix() for image in images]
     sizes = np.array([_size(image) for image in images], np.int64)
     counts, rows = _read_labels(images, dataset)
     boxes = _to_pixels(rows[:, 1:], np.repeat(sizes, counts, axis=0))
@@ -86,7 +95,7 @@ def read_yolo_split(root: Path, split: str) -> Catalog:
         folder=folder,
         categories=dataset.categories,
         image_ids=np.arange(1, len(images) + 1, dtype=np.int64),
-        file_names=np.array([image.relative_to(folder).as_posix() for image in images]),
+        file_names=column(names, dataset.source, _LEAST * len(images)),
         widths=sizes[:, 1].copy(),
         heights=sizes[:, 0].copy(),
         offsets=np.cumsum([0, *counts], dtype=np.int64),
@@ -104,7 +113,7 @@ def yolo_refusals(root: Path, split: str) -> Iterator[str]:
     label_of = {category.id: label for label, category in enumerate(dataset.categories)}
     for image in _listed(dataset, split).images:
         yield from _refusal(_size, image)
-        labels = label_file(image)
+        labels = label_file(image, dataset.root)
         if labels.is_file():
             yield from _refusal(list, _lines(labels)) or (
                 reason
@@ -130,9 +139,8 @@ def write_yolo(root: Path, catalogs: Mapping[str, Catalog]) -> None:
     categories = next(iter(catalogs.values())).categories
     for split, catalog in catalogs.items():
         for index in range(len(catalog)):
-            _write_labels(
-                label_file(root / "images" / split / str(catalog.file_names[index])), catalog, index
-            )
+            image = root / "images" / split / str(catalog.file_names[index])
+            _write_labels(label_file(image, root), catalog, index)
     content = {split: f"images/{split}" for split in SPLITS if split in catalogs}
     content |= {"nc": len(categories), "names": [category.name for category in categories]}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=1000)
@@ -188,6 +196,7 @@ class _Loader(yaml.SafeLoader):
 
 def _load(source: Path) -> dict[Any, Any]:
     try:
+        require_regular(source)
         content = yaml.load(source.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -201,7 +210,7 @@ def _load(source: Path) -> dict[Any, Any]:
 
 
 def _text(value: object, source: Path, entry: str) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or not is_writable(value):
         raise DetrkitError(f"{source} has the {entry} {shown(value)}, but a path is expected: correct it.")
     return value
 
@@ -239,6 +248,11 @@ def _require_name(number: object, name: object, source: Path) -> None:
         raise DetrkitError(
             f"{source} names class {number} {shown(name)}, but a text is expected: put it into quotes."
         )
+    if isinstance(name, str) and not is_writable(name):
+        raise DetrkitError(
+            f"{source} names class {number} {shown(name)}, which holds half of a surrogate pair, but text in "
+            "UTF-8 is expected: write the sign itself."
+        )
 
 
 def _require_distinct(names: list[str], source: Path) -> None:
@@ -258,7 +272,7 @@ def _listed(dataset: _Dataset, split: str) -> _Listed:
             f"{dataset.source} has {split}: {', '.join(dataset.splits[split])[:200]}, but no image is there: "
             f"put the images there, with names that end in {', '.join(SUFFIXES)}."
         )
-    _require_one_each(images, dataset.source, split)
+    _require_one_each(images, dataset, split)
     parents = {str(image.parent) for image in images}
     folders = [str(entry) for entry in entries] if all(entry.is_dir() for entry in entries) else parents
     return _Listed(Path(os.path.commonpath(list(folders))), images)
@@ -314,22 +328,22 @@ def _in_list(source: Path, dataset: _Dataset) -> Iterator[Path]:
         yield image
 
 
-def _require_one_each(images: list[Path], source: Path, split: str) -> None:
+def _require_one_each(images: list[Path], dataset: _Dataset, split: str) -> None:
     """Refuse images that are listed twice, or that share a label file."""
     owners: dict[Path, Path] = {}
     for image in images:
-        label = label_file(image)
+        label = label_file(image, dataset.root)
         if label not in owners:
             owners[label] = image
         elif owners[label] == image:
             raise DetrkitError(
-                f"{source}: the image {image} stands twice in {split}, but an image belongs to a split once: "
-                "remove one entry."
+                f"{dataset.source}: the image {image} stands twice in {split}, but an image belongs to a "
+                "split once: remove one entry."
             )
         else:
             raise DetrkitError(
-                f"{source}: the images {owners[label]} and {image} of {split} both have the labels {label}, "
-                "but each needs labels of its own: rename one."
+                f"{dataset.source}: the images {owners[label]} and {image} of {split} both have the labels "
+                f"{label}, but each needs labels of its own: rename one."
             )
 
 
@@ -350,7 +364,7 @@ def _read_labels(
 ) -> tuple[list[int], Float64[np.ndarray, "annotations 5"]]:
     """How many objects each image has, and of each its label and four fractions."""
     label_of = {category.id: label for label, category in enumerate(dataset.categories)}
-    files = [label_file(image) for image in images]
+    files = [label_file(image, dataset.root) for image in images]
     counts, rows, absent = [], [], 0
     for file in files:
         before = len(rows)
@@ -371,6 +385,7 @@ def _read_labels(
 def _lines(source: Path) -> Iterator[tuple[int, str]]:
     """The lines that hold anything, with their numbers from 1."""
     try:
+        require_regular(source)
         text = source.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise

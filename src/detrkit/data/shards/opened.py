@@ -4,12 +4,21 @@ import os
 import zlib
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 from detrkit.catalog import Catalog, Shards
+from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
 
 OPEN = 64
 """Shards that a process holds open at most."""
+
+
+class _Opened(NamedTuple):
+    """A shard's file, and the bytes that it had when it was opened."""
+
+    descriptor: int
+    size: int
 
 
 class OpenShards:
@@ -21,8 +30,8 @@ class OpenShards:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._opened: OrderedDict[int, int] = OrderedDict()
-        """File descriptors by the number of the shard, the one used last at the end."""
+        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        """By the number of the shard, the one used last at the end."""
 
     def read(self, index: int) -> bytes | None:
         """The file of image number ``index`` as it was put into a shard, or None if there are no shards.
@@ -45,17 +54,20 @@ class OpenShards:
         return content
 
     def _read(self, shards: Shards, shard: int, start: int, length: int) -> bytes:
-        descriptor, parts = self._descriptor(shard, self._catalog.folder / shards.files[shard]), []
+        (descriptor, size), parts = self._open(shard, self._catalog.folder / shards.files[shard]), []
+        length = min(length, size - start)  # pread makes room for all that it is asked for
         while length > 0 and (part := os.pread(descriptor, length, start)):
             parts.append(part)
             start, length = start + len(part), length - len(part)
         return b"".join(parts)
 
-    def _descriptor(self, shard: int, file: Path) -> int:
+    def _open(self, shard: int, file: Path) -> _Opened:
         if shard not in self._opened:
             while len(self._opened) >= OPEN:
-                os.close(self._opened.popitem(last=False)[1])
-            self._opened[shard] = os.open(file, os.O_RDONLY)
+                os.close(self._opened.popitem(last=False)[1].descriptor)
+            require_regular(file)
+            descriptor = os.open(file, os.O_RDONLY)
+            self._opened[shard] = _Opened(descriptor, os.fstat(descriptor).st_size)
         self._opened.move_to_end(shard)
         return self._opened[shard]
 
@@ -72,5 +84,5 @@ class OpenShards:
         self.__init__(catalog)
 
     def __del__(self) -> None:
-        for descriptor in self._opened.values():
-            os.close(descriptor)
+        for opened in self._opened.values():
+            os.close(opened.descriptor)
