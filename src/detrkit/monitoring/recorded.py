@@ -9,6 +9,7 @@ from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
+from detrkit.training.claim import Claim
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
 from detrkit.training.prepare import ReadData
@@ -42,7 +43,8 @@ def fit(
     log = JsonLines(folder)
     heard: list[Listener] = [header, log, trackers, *listeners]
     with (
-        closing(train(experiment, data, out, resume, init, read_data)) as events,
+        Claim(folder) as claim,  # to the end, since the log has a last word after the loop
+        closing(train(experiment, data, out, resume, init, read_data, claim)) as events,
         ending_together(log.fail),
     ):
         for event in events:
