@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 import detrkit
-from detrkit.training.events import Started
+from detrkit.errors import DetrkitError
+from detrkit.training.events import Event, Started, Stepped
 
 DRIVER = Path(__file__).with_name("killed_run.py")
 
@@ -257,3 +258,21 @@ def test_a_second_job_is_refused_and_a_kill_lets_the_next_one_go_on_at_once(
     assert json.loads((out / "log.jsonl").read_text().splitlines()[0]) == before
     events.close()
     assert not (out / "run.lock").exists()
+
+
+def test_a_run_whose_worker_is_killed_says_what_to_lower_and_goes_on(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    def kill_a_worker(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 3:
+            psutil.Process().children()[0].kill()
+
+    settings = small_detr | EXACT | {"train.max_steps": 5, "data.workers": 1, "train.validate_every": 100}
+    experiment, out = detrkit.recipe("detr_r50", settings), tmp_path / "run"
+    with pytest.raises(DetrkitError, match=r"lower data.workers or data.batch_size.* with --resume"):
+        list(detrkit.fit(experiment, data, out, listeners=[kill_a_worker]))
+    *_, last = (out / "log.jsonl").read_text().splitlines()
+    assert json.loads(last)["event"] == "failed"
+    assert "a process that loads images has ended" in json.loads(last)["error"]
+    *_, finished = detrkit.fit(experiment, data, out, resume=True)
+    assert finished.step == 5

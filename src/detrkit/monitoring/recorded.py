@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from detrkit.data.formats.recognise import read_split
+from detrkit.data.loader import telling_of_ended_workers
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
@@ -46,6 +47,7 @@ def fit(
         Claim(folder) as claim,  # to the end, since the log has a last word after the loop
         closing(train(experiment, data, out, resume, init, read_data, claim)) as events,
         ending_together(log.fail),
+        telling_of_ended_workers(),
     ):
         for event in events:
             for listener in heard:
