@@ -229,6 +229,7 @@ def test_a_second_job_is_refused_and_a_kill_lets_the_next_one_go_on_at_once(
 ) -> None:
     """Also while workers of the killed one are still there."""
     settings = small_detr | EXACT | {"train.max_steps": 10_000, "data.workers": 2}
+    settings |= {"train.validate_every": 1e6}  # a validation has workers too
     out = tmp_path / "run"
     assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     command = ["detrkit", "train", "detr_r50", "--data", data, "--out", out, *assignments]
