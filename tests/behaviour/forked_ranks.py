@@ -4,8 +4,9 @@ They are forked from this process, which has imported what they need and keeps t
 A job has ``world``, the ``arguments`` of the ``detrkit`` command, and ``told``, the path at which processes
 leave what they printed (``.RANK.txt``) and the images that they validated (``.RANK.json``); ``.json`` has all
 exit codes, and the seconds between the first end of a process and the last. Where a job has ``stop_after``,
-process 0 is asked to stop in that step; where it has ``fault``, process ``at`` fails in its second step. No
-page is written, which would take most of the time.
+process 0 is asked to stop in that step; where it has ``stop_validating``, that process is asked amid a
+validation; where it has ``fault``, process ``at`` fails in its second step. No page is written, which would
+take most of the time.
 """
 
 import json
@@ -59,7 +60,7 @@ def fork(job: dict[str, Any], rank: int, port: int) -> int:
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     LivePage.__call__ = lambda self, event: None
-    seen = note_what_is_validated()
+    seen = note_what_is_validated(stop=job.get("stop_validating") == rank)
     if job.get("at") == rank:
         plant(job["fault"])
     if rank == 0 and "stop_after" in job:
@@ -82,14 +83,16 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def note_what_is_validated() -> list[int]:
-    """The ids of the images that this process has detected something in, or nothing."""
+def note_what_is_validated(stop: bool) -> list[int]:
+    """The ids of the images that this process has detected in; ``stop`` asks it to stop at the first."""
     seen: list[int] = []
     original = validation.detect_split
 
     def noted(*args: Any, **settings: Any) -> Iterator[tuple[int, Any]]:
         for image_id, found in original(*args, **settings):
             seen.append(image_id)
+            if stop and len(seen) == 1:
+                ask_to_stop(signal.SIGTERM)
             yield image_id, found
 
     validation.detect_split = noted

@@ -140,10 +140,12 @@ def full(disk: Path, out: Path) -> tuple[Change, Change]:
 
 
 def read_only(disk: Path, out: Path) -> tuple[Change, Change]:
-    def remount(how: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+    def cover() -> None:
+        """By a mount on top: the one below, in which the run holds its lock, is too busy to change."""
+        for how in (["--bind", disk], ["-o", "remount,bind,ro"]):
+            subprocess.run(["mount", *how, disk], check=True)
 
-    return lambda: remount("ro"), lambda: remount("rw")
+    return cover, lambda: subprocess.run(["umount", disk], check=True) and None
 
 
 def vanished(disk: Path, out: Path) -> tuple[Change, Change]:

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
+
+import detrkit
+from detrkit.errors import DetrkitError
+from detrkit.training.events import Event, Started, Stepped
 
 DRIVER = Path(__file__).with_name("killed_run.py")
 
@@ -217,3 +222,59 @@ def wait_for_step(out: Path, step: int) -> None:
     while not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < step:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_a_second_job_is_refused_and_a_kill_lets_the_next_one_go_on_at_once(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    """Also while workers of the killed one are still there."""
+    settings = small_detr | EXACT | {"train.max_steps": 10_000, "data.workers": 2}
+    settings |= {"train.validate_every": 1e6}  # a validation has workers too
+    out = tmp_path / "run"
+    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = ["detrkit", "train", "detr_r50", "--data", data, "--out", out, *assignments]
+    words = [sys.executable, "-m", *map(str, command)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as first:
+        wait_for_step(out, 3)
+        before = json.loads((out / "log.jsonl").read_text().splitlines()[0])
+        second = subprocess.run([*words, "--resume"], capture_output=True, text=True, check=False)
+        assert second.returncode == 2, second.stderr
+        assert f"{out} belongs to a job that is training in it (process {first.pid} on " in second.stderr
+        workers = psutil.Process(first.pid).children()
+        assert len(workers) == 2
+        for worker in workers:
+            worker.suspend()
+        assert first.poll() is None
+        first.kill()
+        first.wait()
+        assert all(worker.is_running() for worker in workers)
+        try:
+            events = detrkit.fit(detrkit.recipe("detr_r50", settings), data, out, resume=True)
+            started = next(events)
+        finally:
+            for worker in workers:
+                worker.kill()
+    assert isinstance(started, Started)
+    assert started.step >= 2
+    assert json.loads((out / "log.jsonl").read_text().splitlines()[0]) == before
+    events.close()
+    assert not (out / "run.lock").exists()
+
+
+def test_a_run_whose_worker_is_killed_says_what_to_lower_and_goes_on(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    def kill_a_worker(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 3:
+            psutil.Process().children()[0].kill()
+
+    settings = small_detr | EXACT | {"train.max_steps": 5, "data.workers": 1, "train.validate_every": 100}
+    experiment, out = detrkit.recipe("detr_r50", settings), tmp_path / "run"
+    with pytest.raises(DetrkitError, match=r"lower data.workers or data.batch_size.* with --resume"):
+        list(detrkit.fit(experiment, data, out, listeners=[kill_a_worker]))
+    *_, last = (out / "log.jsonl").read_text().splitlines()
+    assert json.loads(last)["event"] == "failed"
+    assert "a process that loads images has ended" in json.loads(last)["error"]
+    *_, finished = detrkit.fit(experiment, data, out, resume=True)
+    assert finished.step == 5

@@ -33,12 +33,13 @@ WORDLESS = "Another process of this run has ended without a word."
 
 
 class Ranks:
-    """Two datasets, and the folder of runs that were trained by many processes or by one."""
+    """Three datasets, and the folder of runs that were trained by many processes or by one."""
 
     def __init__(self, folder: Path, write_coco: Callable[..., Path], settings: dict[str, object]) -> None:
         self.folder = folder
         self.settings = settings | SETTINGS
         self.many = write_coco(folder / "data", train=TRAIN, val=VAL)
+        self.long = write_coco(folder / "long", train=[1, 2], val=[1] * 60)
         self.few = write_coco(folder / "few", train=[3, 0, 0], val=[2, 1, 0])
 
     def arguments(self, name: str, data: Path, *options: str, **settings: object) -> list[str]:
@@ -84,6 +85,7 @@ def forked(ranks: Ranks) -> Ranks:
     jobs = [
         job("two", 2, ranks.arguments("two", ranks.many, data_batch_size=3, train_max_steps=4)),
         job("four", 4, ranks.arguments("four", ranks.few, data_batch_size=1, train_max_steps=3)),
+        job("long", 2, ranks.arguments("long run", ranks.long, train_max_steps=1), stop_validating=1),
         job("by two", 2, ranks.arguments("parts", ranks.many, **parts), stop_after=2),
         job("by three", 3, resumed),
         job("by four", 4, resumed, stop_after=2),
@@ -154,6 +156,13 @@ def test_four_processes_are_one_where_they_are_more_than_images_and_most_have_no
 @pytest.mark.parametrize(("name", "shares"), [("two", [[1, 3, 5], [2, 4]]), ("four", [[1], [2], [3], []])])
 def test_every_image_is_validated_once(forked: Ranks, name: str, shares: list[list[int]]) -> None:
     assert validated(forked, name) == shares
+
+
+def test_one_process_that_is_asked_ends_the_validation_of_all(forked: Ranks) -> None:
+    assert ended(forked, "long")["codes"] == [143, 143], told(forked, "long")
+    assert [len(share) for share in validated(forked, "long")] == [8, 8]  # of 30
+    state = json.loads((forked.folder / "long run" / "last" / "state.json").read_text())
+    assert state["progress"]["validation_due"]
 
 
 def test_a_run_goes_on_with_the_same_steps_on_other_numbers_of_processes(forked: Ranks) -> None:

@@ -61,6 +61,7 @@ def benchmark(
     Writes report.html, report.md and results.json.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from detrkit.benchmark.benchmark import benchmark as measure
     from detrkit.benchmark.entrant import read_entrants
@@ -98,11 +99,11 @@ def benchmark(
     document = benchmark_document(found)
     write_page(to_html(document), out / "report.html")
     write_markdown(document, out / "report.md")
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in tables(found):
         console.print(table)
     for note in notes(found):
-        console.print(note, markup=False)
+        console.print(Text(note))
     typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
 
@@ -131,20 +132,22 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 
 def _teller(status: "Status") -> "Listener":
     """Says in lines what is known, and on a terminal what is being done."""
+    from rich.text import Text
+
     from detrkit.benchmark.events import Counting, Detecting, Known, Remembering, Turn
 
     def tell(progress: "Progress") -> None:
         match progress:
             case Detecting(name, done, images):
-                status.update(f"{name} detects: {done:,} of {images:,} images")
+                status.update(Text(f"{name} detects: {done:,} of {images:,} images"))
             case Known(name, ap, kept):
                 how = " (from detections that were there)" if kept else ""
-                status.console.print(f"{name}: AP {ap:.3f}{how}", markup=False)
+                status.console.print(Text(f"{name}: AP {ap:.3f}{how}"))
             case Counting(name):
-                status.update(f"{name}: multiply-adds")
+                status.update(Text(f"{name}: multiply-adds"))
             case Remembering():
                 status.update("Memory")
             case Turn(what, number, turns):
-                status.update(f"{what}: turn {number} of {turns}")
+                status.update(Text(f"{what}: turn {number} of {turns}"))
 
     return tell

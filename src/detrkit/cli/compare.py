@@ -37,7 +37,7 @@ def compare(
         raise DetrkitError(f"{runs[0]} is only one run: name two or more, or see detrkit report {runs[0]}.")
     found = [gather(record, data) for record in told_apart([read_run(folder) for folder in runs])]
     records = [one.record for one in found]
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for section in (
         side_by_side(records),
         figures_section(records),

@@ -42,6 +42,7 @@ def check(
     dataset. With --fix it is that of DIR, not of the copy.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from detrkit.data.check.examine import examine
     from detrkit.data.check.findings import blocks
@@ -50,7 +51,7 @@ def check(
     if fix is not None and not images:
         raise DetrkitError("--fix looks at image files to leave out damaged ones: drop --no-images.")
     console = Console(stderr=True)
-    with console.status(f"Checking {folder} .."):
+    with console.status(Text(f"Checking {folder} ..")):
         examined = examine(folder, depth=depth, queries=queries)
     if as_json:
         typer.echo(json.dumps(_to_dict(folder, depth, examined), indent=2, ensure_ascii=False))

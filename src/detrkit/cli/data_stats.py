@@ -46,7 +46,7 @@ def stats(
     shown = split or next((name for name in ("train2017", "train") if name in figures), largest)
     suggestions = suggest(figures, shown)
 
-    console = Console()
+    console = Console(emoji=False)
     console.print(_split_table(figures))
     console.print(_class_table(figures))
     for one in suggestions:

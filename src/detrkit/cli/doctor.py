@@ -32,11 +32,12 @@ def doctor(
     code is 0 if nothing is found, 1 if something is, and 2 if RUN is no run.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from detrkit.monitoring.doctor.diagnose import diagnose
     from detrkit.monitoring.doctor.gather import gather
 
-    with Console(stderr=True).status(f"Examining {run} .."):
+    with Console(stderr=True).status(Text(f"Examining {run} ..")):
         facts = gather(run, data, images=not without_images)
         found = diagnose(facts)
     if as_json:

@@ -115,7 +115,7 @@ def _judge(
     for line in deviations(judged, num_classes):
         typer.echo(line)
     analysis = analyse(judged)
-    console = Console()
+    console = Console(emoji=False)
     console.width = max(console.width, 0 if console.is_terminal else 120)
     console.print(class_table(judged.metrics, analysis))
     typer.echo("\n".join(analysis_lines(analysis)))
@@ -200,11 +200,13 @@ def _detect(
     detector: "Detector", catalog: "Catalog", batch_size: int, workers: int, precision: Precision
 ) -> "list[Result]":
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
     from detrkit.evaluation.coco import to_results
     from detrkit.inference.evaluate import detect_split
 
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)
-    watched = track(found, f"Evaluating {catalog.source}", total=len(catalog), console=Console(stderr=True))
+    title = f"Evaluating {escape(str(catalog.source))}"
+    watched = track(found, title, total=len(catalog), console=Console(stderr=True))
     return [entry for image_id, detections in watched for entry in to_results(catalog, image_id, detections)]

@@ -13,6 +13,7 @@ from detrkit.errors import DetrkitError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
     from rich.table import Table
 
     from detrkit.study.events import Diverged, Measuring, Planned
@@ -104,7 +105,7 @@ def study(
         assignments=assignments or (),
         command=command,
     )
-    results = study_convergence(request, output_folder(out), _teller())
+    results = study_convergence(request, output_folder(out), _teller(Console(stderr=True, highlight=False)))
     Console().print(_table(results))
     typer.echo(f"Wrote {out / 'convergence.md'}, its figure, and {out / 'results.json'}.")
 
@@ -116,30 +117,30 @@ def _refuse(kind: str, options: dict[str, object]) -> None:
             raise DetrkitError(f"{name} is for {kind}: leave it out.")
 
 
-def _teller() -> "Callable[[Event | Measuring | Planned | Diverged], None]":
+def _teller(console: "Console") -> "Callable[[Event | Measuring | Planned | Diverged], None]":
     """Says what the study does, and shows the progress of each of its runs."""
     from detrkit.monitoring.progress import ProgressBar
     from detrkit.study.events import Diverged, Measuring, Planned
     from detrkit.training.events import Started
 
-    progress = ProgressBar()
+    progress = ProgressBar(console)
 
     def tell(event: "Event | Measuring | Planned | Diverged") -> None:
         nonlocal progress
         match event:
             case Measuring():
-                progress.console.print(f"Measuring the pace of {event.recipe}.")
+                progress.say(f"Measuring the pace of {event.recipe}.")
             case Planned():
                 for name, steps in event.plan.steps.items():
                     tried = f"{len(event.plan.request.rates)} learning rates for {steps.sweep} steps each"
                     again = f" and once more for {steps.longer}" if steps.longer else ""
-                    progress.console.print(f"{name}: {tried}, the best for {steps.full}{again}.")
+                    progress.say(f"{name}: {tried}, the best for {steps.full}{again}.")
             case Diverged():
                 progress.close()
-                progress.console.print(f"Diverged, and counts as the worst: {event.reason}", soft_wrap=True)
+                progress.say(f"Diverged, and counts as the worst: {event.reason}")
             case Started():
                 progress.close()
-                progress = ProgressBar()
+                progress = ProgressBar(console)
                 progress(event)
             case _:
                 progress(event)
@@ -151,6 +152,7 @@ def _table(results: "Results") -> "Table":
     """What a narrow terminal has room for; the page has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     from detrkit.study.page import name_of
     from detrkit.study.results import LEVELS
@@ -164,7 +166,7 @@ def _table(results: "Results") -> "Table":
         found = ["-", "-"] if best is None else [f"{best.AP:.3f}", f"{best.AP50:.3f}"]
         reached = [row.reached[level] for level in LEVELS] if levels else []
         times = ["-" if point is None else f"{point.seconds:.0f} s" for point in reached]
-        table.add_row(name_of(row), f"{row.outcome.rate:g}", *found, *times)
+        table.add_row(Text(name_of(row)), f"{row.outcome.rate:g}", *found, *times)
     if levels:
         table.caption = f"% of the best AP, {results.best_ap:.3f}, and the training that it took"
     return table

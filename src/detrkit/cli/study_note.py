@@ -34,6 +34,7 @@ def study_note(
 ) -> None:
     """Carry a note out, from wherever it is, and say what came of it."""
     from rich.console import Console
+    from rich.text import Text
 
     from detrkit.study.note.note import carry_out, plan_note, repeat_plan
     from detrkit.study.note.plan import read_plan
@@ -56,7 +57,7 @@ def study_note(
     console = Console()
     console.print(_table(found))
     for sentence in _sentences(found):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(Text(sentence), soft_wrap=True)
     typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
 
@@ -123,7 +124,7 @@ class Teller:
             self._progress = ProgressBar(self._console)
         lines = _lines(event)
         for line in lines or ():
-            self._console.print(line, soft_wrap=True)
+            self._progress.say(line)
         if lines is None and not self._in_a_trial:
             self._progress(cast("Event", event))
 
@@ -190,6 +191,7 @@ def _table(found: "Found") -> "Table":
     """What a narrow terminal has room for; the report has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("run", box=SIMPLE_HEAD)
     for heading in ("steps", "AP", "95 %", "AP50"):
@@ -200,7 +202,7 @@ def _table(found: "Found") -> "Table":
         if figures is not None:
             interval = f"{figures['interval']['low']:.3f} to {figures['interval']['high']:.3f}"
             cells = [f"{figures['AP']:.3f}", interval, f"{figures['AP50']:.3f}"]
-        table.add_row(name, str(run["steps"]), *cells)
+        table.add_row(Text(name), str(run["steps"]), *cells)
     return table
 
 

@@ -95,6 +95,8 @@ def tune(
 
 def _teller(console: "Console") -> "Listener":
     """Says what becomes of every trial, in lines, and shows on a terminal how far the one at hand is."""
+    from rich.text import Text
+
     from detrkit.training.events import Stepped
     from detrkit.tuning.outcome import told
     from detrkit.tuning.tune import Measuring, Planned
@@ -103,7 +105,7 @@ def _teller(console: "Console") -> "Listener":
     status = console.status("")
 
     def say(line: str) -> None:
-        console.print(line, soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
 
     def tell(event: "Event | Measuring | Planned | Begun | Ended | Waiting") -> None:
         match event:

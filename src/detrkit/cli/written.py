@@ -78,7 +78,7 @@ def say_classes(chosen: Mapping[str, "Catalog"], whole: Mapping[str, "Catalog"] 
         table.add_row(escape(name), *cells(name))
     if len(totals) > _LISTED_CLASSES:
         table.caption = f"and {len(totals) - _LISTED_CLASSES:,} rarer classes"
-    Console().print(table)
+    Console(emoji=False).print(table)
     if lost := [name for name in sum(of.values(), Counter[str]()) if name not in totals]:
         typer.echo(f"Left without objects: {len(lost):,} classes, {listed(lost)}")
 

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -106,6 +106,47 @@ def too_many_unread(reason: str, allowed: int) -> UnreadableImageError:
     )
 
 
+@contextmanager
+def telling_of_ended_workers() -> Iterator[None]:
+    """While entered, what torch raises where a worker has ended becomes a sentence on what to do.
+
+    torch raises it by a signal: wherever the process is then, and not only where it waits for a batch.
+
+    Raises:
+        DetrkitError: in place of that. What a dataset raises in a worker stays what it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _says_that_a_worker_ended(error):
+            raise
+        raise _ended(error) from None
+
+
+def _says_that_a_worker_ended(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+
+
+def _is_broken_fetch(error: Exception) -> bool:
+    """Whether a worker ended before it handed over what it had; a dataset's own error says where it was."""
+    return not isinstance(error, RuntimeError) and "in DataLoader worker process" not in str(error)
+
+
+def _ended(error: Exception) -> DetrkitError:
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    _forget_traces(error)  # or they would keep the other workers
+    return DetrkitError(
+        f"a process that loads images has ended ({said}), as happens where memory runs out: lower "
+        "data.workers or data.batch_size. A run goes on from its last save with --resume."
+    )
+
+
+def _forget_traces(error: BaseException | None) -> None:
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def _required(dataset: SplitDataset, key: Key) -> tuple[Sample, list[Unread]]:
     return dataset[key], []
 
@@ -170,7 +211,15 @@ def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batc
         )
     )
     try:
-        for batch in loaded:
+        while True:
+            try:
+                batch = next(loaded)
+            except StopIteration:
+                return
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                if not (_says_that_a_worker_ended(error) or (workers and _is_broken_fetch(error))):
+                    raise
+                raise _ended(error) from None
             if isinstance(batch, DetrkitError):
                 raise batch
             yield batch

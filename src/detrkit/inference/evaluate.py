@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detrkit.catalog import Catalog, LabelMap, map_labels
 from detrkit.data.dataset import SplitDataset, require_images
-from detrkit.data.loader import evaluation_batches
+from detrkit.data.loader import evaluation_batches, telling_of_ended_workers
 from detrkit.data.transforms import evaluation_transform
 from detrkit.detectors.detector import Detector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results
@@ -56,7 +56,7 @@ def detect_split(
         world=world,
         blank_unread=unread is not None,
     )
-    return (
+    found = (
         (image_id, _relabelled(detections, torch.from_numpy(mapped.labels)))
         for batch in _noting(batches, unread)
         for image_id, detections in zip(
@@ -64,6 +64,7 @@ def detect_split(
         )
         if image_id not in {one.image_id for one in batch.unread}
     )
+    return _telling(found)
 
 
 def evaluate(
@@ -91,6 +92,11 @@ def _warn(mapped: LabelMap, catalog: Catalog) -> None:
     if mapped.dropped:
         dropped = f"{len(mapped.dropped)} categories that {catalog.source} does not have"
         logger.warning("What is found of %s is not counted: %s.", dropped, ", ".join(mapped.dropped))
+
+
+def _telling(found: Iterator[tuple[int, Detections]]) -> Iterator[tuple[int, Detections]]:
+    with telling_of_ended_workers():
+        yield from found
 
 
 def _noting(batches: Iterator[Batch], unread: list[Unread] | None) -> Iterator[Batch]:

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.weights.transfer import Row, summarise
@@ -64,9 +65,9 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         # soft_wrap, since a path that is broken over two lines cannot be copied
-        self._print(line, soft_wrap=True)
+        self._print(Text(line), soft_wrap=True)
 
-    def _print(self, shown: str | Table, soft_wrap: bool = False) -> None:
+    def _print(self, shown: Text | Table, soft_wrap: bool = False) -> None:
         """Print above the bar. Where that fails, nobody is there to be told, and the run goes on."""
         with suppress(OSError):
             self.console.print(shown, soft_wrap=soft_wrap)
@@ -138,7 +139,7 @@ def origins_table(origins: Sequence[Row]) -> Table:
     """What became of the parts of two detectors when one started from the other's weights."""
     table = Table("part", "", "tensors", "elements", "", title="Starting weights", box=SIMPLE_HEAD)
     for part, what, tensors, elements, reason in summarise(origins):
-        table.add_row(part, what, str(tensors), f"{elements:,}", reason)
+        table.add_row(Text(part), what, str(tensors), f"{elements:,}", Text(reason))
     return table
 
 

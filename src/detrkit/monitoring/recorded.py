@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 from detrkit.data.formats.recognise import read_split
+from detrkit.data.loader import telling_of_ended_workers
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
 from detrkit.settings.experiment import Experiment
+from detrkit.training.claim import Claim
 from detrkit.training.events import Event
 from detrkit.training.fit import fit as train
 from detrkit.training.prepare import ReadData
@@ -42,8 +44,10 @@ def fit(
     log = JsonLines(folder)
     heard: list[Listener] = [header, log, trackers, *listeners]
     with (
-        closing(train(experiment, data, out, resume, init, read_data)) as events,
+        Claim(folder) as claim,  # to the end, since the log has a last word after the loop
+        closing(train(experiment, data, out, resume, init, read_data, claim)) as events,
         ending_together(log.fail),
+        telling_of_ended_workers(),
     ):
         for event in events:
             for listener in heard:

@@ -85,15 +85,22 @@ class Trackers:
         for name, tracker in list(self._trackers.items()):
             try:
                 act(tracker)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001  # each has kinds of its own, of servers for the most part
                 del self._trackers[name]
                 logger.warning(
                     "%s of %s cannot write its curves (%s); they end here. Training goes on, and log.jsonl "
                     "has the same numbers.",
                     name,
                     self._folder,
-                    reason(error),
+                    _words(error),
                 )
+
+
+def _words(error: Exception) -> str:
+    """What the operating system said, or the kind of error with its text, in one line."""
+    if isinstance(error, OSError):
+        return reason(error)
+    return " ".join(f"{type(error).__name__}: {error}"[:300].split())
 
 
 def _begin(tracker: GeneralTracker, known: dict[str, str], event: Started) -> None:

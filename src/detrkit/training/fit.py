@@ -23,6 +23,7 @@ from detrkit.machine import memory_in_use
 from detrkit.settings.experiment import Experiment
 from detrkit.structures import Batch, Totals
 from detrkit.training.budget import measure_steps
+from detrkit.training.claim import Claim
 from detrkit.training.determinism import determinism
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.interruption import Interruption, Stopped
@@ -41,6 +42,7 @@ def fit(
     resume: bool = False,
     init: str | Path | None = None,
     read_data: ReadData = read_split,
+    claim: Claim | None = None,
 ) -> Generator[Event]:
     """Train on the dataset in ``data`` into the run folder ``out``, telling what happens as events.
 
@@ -48,17 +50,18 @@ def fit(
     detected and its figures in ``evaluation/``, and ``last/``, from which ``resume`` goes on. ``init`` is a
     file of weights to start from: all that fits is taken, rows of the class head by category name, and
     ``init.json`` says of every tensor where it is from. ``read_data`` can give
-    several runs the same catalogs.
+    several runs the same catalogs. ``claim`` keeps other processes from ``out``, unless that is None.
     SIGTERM, Ctrl-C, SIGUSR1 and SIGUSR2 save and end the run after the step at hand, or amid a validation,
     which ``resume`` begins again. A run that was killed before its first save is resumed from its beginning.
 
     Raises:
-        DetrkitError: where the data, the settings or the run folder are at fault, more images cannot be read
-            or more losses are not finite than settings allow, or the last save failed.
+        DetrkitError: where the data, the settings or the run folder are at fault, another process trains in
+            that, more images cannot be read or more losses are not finite than settings allow, or the last
+            save failed.
     """
     start = None if init is None else Path(init)
     with determinism(experiment.train.deterministic):
-        run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data)
+        run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data, claim)
         progress, saver = run.state.progress, Saver(run)
         yield _started(run)
 

@@ -33,6 +33,7 @@ from detrkit.settings.training import TrainSettings
 from detrkit.structures import Batch
 from detrkit.training import checkpoint
 from detrkit.training.averaging import Average
+from detrkit.training.claim import Claim
 from detrkit.training.memory import recompute_activations
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
@@ -119,8 +120,12 @@ def prepare(
     init: Path | None,
     measure: Measure,
     read_data: ReadData = read_split,
+    claim: Claim | None = None,
 ) -> Run:
     """Everything that the loop needs. ``measure`` is asked for the number of steps where there is a budget.
+
+    ``claim`` is taken before anything of the run folder is read or written, but for a look at whether it is
+    free; None is for a folder that is nobody else's.
 
     A run that is resumed before it was ever saved starts from its beginning, with the settings, the number of
     steps and the weights that it began with.
@@ -138,6 +143,9 @@ def prepare(
     require_objects(train)
     images_per_step = experiment.data.batch_size * experiment.train.accumulate * accelerator.num_processes
     if resume:
+        if accelerator.is_main_process and out.is_dir():
+            _take(claim)
+        accelerator.wait_for_everyone()  # a job that is about to end would still change the state
         experiment, init = _continued(experiment, init, out)
     else:
         _require_fresh(out)
@@ -153,8 +161,9 @@ def prepare(
         checkpoint.restore(out / "last", run.state)
     elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
-    if accelerator.is_main_process and not saved and not _has_begun(out):
-        _write_beginning(run, init)
+    begins = not (resume and (saved or _has_begun(out)))
+    if accelerator.is_main_process and begins:
+        _write_beginning(run, init, claim)
     if resume and not saved:
         run.notes.append("No step of this run was saved before: it starts from its beginning.")
     accelerator.wait_for_everyone()
@@ -224,10 +233,17 @@ def _has_begun(out: Path) -> bool:
     return (out / _SETTINGS).exists()
 
 
-def _write_beginning(run: Run, init: Path | None) -> None:
+def _take(claim: Claim | None) -> None:
+    if claim is not None:
+        claim.take()
+
+
+def _write_beginning(run: Run, init: Path | None, claim: Claim | None) -> None:
     """Write what a run begins with. Where the settings are there, so is all else."""
     try:
         run.out.mkdir(parents=True, exist_ok=True)
+        _take(claim)
+        _require_fresh(run.out)  # another job may have begun there since
         (run.out / _ORIGINS).unlink(missing_ok=True)
         if init is not None:
             # the name of published weights is no file

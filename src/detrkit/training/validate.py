@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
-from itertools import takewhile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from detrkit.detectors.detr import DetrDetector
 from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_results, write_results
 from detrkit.inference.evaluate import detect_split
 from detrkit.inference.matched import matched_queries
-from detrkit.structures import Unread
+from detrkit.structures import Detections, Unread
 from detrkit.training.interruption import Stopped, asked_anywhere
 from detrkit.training.prepare import Run
 from detrkit.weights import store
@@ -25,6 +24,10 @@ MATCHED_IMAGES = 32
 MATCHED_SHARE = 50
 """One in so many of the images seen between validations. Without gradients each takes a third of the time, so
 this takes about a hundredth of the run, with all that comes before the first image."""
+
+
+ASKED_EVERY = 8
+"""After so many images of its share, a process waits for the others and hears if one was asked to stop."""
 
 
 class Validation(NamedTuple):
@@ -80,6 +83,7 @@ def _evaluate(
 ) -> tuple[Metrics, list[Result], list[str]]:
     """The figures, what they come from, and why images of the split could not be read."""
     allowed = run.experiment.data.max_skipped_images
+    world = run.accelerator.num_processes
     mine_unread: list[Unread] = []
     found = detect_split(
         detector,
@@ -88,22 +92,43 @@ def _evaluate(
         workers=run.experiment.data.workers,
         precision=run.experiment.train.precision,
         rank=run.accelerator.process_index,
-        world=run.accelerator.num_processes,
+        world=world,
         unread=mine_unread if allowed else None,
     )
     mine = [
         result
-        for image_id, detections in takewhile(lambda _: not asked(), found)
+        for image_id, detections in _until_asked(found, asked, -(-len(run.validation) // world), world)
         for result in to_results(run.validation, image_id, detections)
     ]
-    if asked_anywhere(asked()):
-        raise Stopped
     reasons = [reason for _, reason in sorted(gather_object(mine_unread))]
     if len(reasons) > allowed:
         raise too_many_unread(reasons[allowed], allowed)
     place = {image_id: number for number, image_id in enumerate(run.validation.image_ids.tolist())}
     results = sorted(gather_object(mine), key=lambda result: place[result["image_id"]])
     return evaluate_results(run.validation, results), results, reasons
+
+
+def _until_asked(
+    found: Iterator[tuple[int, Detections]], asked: Callable[[], bool], share: int, world: int
+) -> Iterator[tuple[int, Detections]]:
+    """What is found in at most ``share`` images; Stopped in all processes if one of them is asked to stop.
+
+    They tell each other equally often, however many images each of them has.
+    """
+    every = ASKED_EVERY if world > 1 else 1
+    left = share // every + 1
+    for number, one in enumerate(found, start=1):
+        yield one
+        if number % every == 0:
+            left -= 1
+            _stop_if(asked)
+    for _ in range(left):
+        _stop_if(asked)
+
+
+def _stop_if(asked: Callable[[], bool]) -> None:
+    if asked_anywhere(asked()):
+        raise Stopped
 
 
 def _matched(run: Run) -> list[list[int]]:

@@ -3,7 +3,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from detrkit.data import loader
 from detrkit.data.dataset import SplitDataset
 from detrkit.data.formats.recognise import read_split
-from detrkit.data.loader import evaluation_batches, training_steps
-from detrkit.data.order import grouped, shuffled, step_keys
+from detrkit.data.loader import evaluation_batches, telling_of_ended_workers, training_steps
+from detrkit.data.order import Key, grouped, shuffled, step_keys
 from detrkit.data.transforms import evaluation_transform, training_transform
 from detrkit.errors import DetrkitError
 from detrkit.settings.data import DataSettings
-from detrkit.structures import Batch, ImageSize
+from detrkit.structures import Batch, ImageSize, Sample, Unread
 
 SMALL = DataSettings(short_sides=(64, 80), crop_short_sides=(80, 96), crop_sides=(48, 80))
 ORDER: dict[str, Any] = {"seed": 3, "batch_size": 2, "accumulate": 2, "rank": 0, "world": 1}
@@ -175,3 +177,53 @@ def test_workers_heed_signals_of_their_parent_alone(train: SplitDataset) -> None
     os.kill(worker.pid, signal.SIGTERM)
     worker.join(10)
     assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_that_the_system_kills_is_one_sentence(train: SplitDataset, busy: bool) -> None:
+    """Whether the process waits for it then or is busy with something else."""
+    steps = training_steps(train, **ORDER, steps=range(1000), workers=2)
+    next(steps)
+
+    def train_on() -> None:
+        with telling_of_ended_workers():
+            worker, _ = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            if busy:
+                time.sleep(20)
+            list(steps)
+
+    with pytest.raises(DetrkitError) as caught:
+        train_on()
+    steps.close()
+    assert str(caught.value).startswith("a process that loads images has ended (")
+    assert "lower data.workers or data.batch_size" in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(111, "Connection refused"), EOFError()])
+def test_a_batch_that_went_with_its_worker_is_the_same_sentence(
+    monkeypatch: pytest.MonkeyPatch, train: SplitDataset, error: Exception
+) -> None:
+    """What torch's reader raises where a batch was announced, and its worker then ended."""
+
+    def broken(*given: object, **named: object) -> Iterator[Batch]:
+        raise error
+        yield
+
+    monkeypatch.setattr(loader, "DataLoader", broken)
+    with pytest.raises(DetrkitError, match=r"a process that loads images has ended .*(refused|EOFError)"):
+        next(training_steps(train, **ORDER, steps=range(1), workers=1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a kernel failed"), ConnectionResetError("the store is away"), EOFError("cut")]
+)
+def test_what_a_dataset_raises_stays_what_it_is(error: Exception, workers: int) -> None:
+    def fail(key: Key) -> tuple[Sample, list[Unread]]:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        next(loader._load(fail, [[(0, 0)]], workers))

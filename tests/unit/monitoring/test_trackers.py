@@ -141,3 +141,30 @@ def test_a_resumed_run_goes_on_under_its_name(
         assert first[key] == second[key] == known["run"]
         assert second["resume"] == "allow"
         assert (first["project"], first["config"]["optim.lr"]) == ("detrkit", 1e-4)
+
+
+class MlflowException(Exception):  # noqa: N818  # as mlflow names it
+    """What mlflow raises for a server that is away; it is no OSError."""
+
+
+@pytest.mark.parametrize("moment", ["at its start", "at a step", "at its end"])
+def test_a_tracker_whose_server_fails_is_let_go_and_said_once(
+    events: Any,
+    tell: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise MlflowException("API request to /api/2.0/mlflow failed\nwith exception timed out")
+
+    Recorder(monkeypatch)
+    name = {"at its start": "start_run", "at a step": "log_metrics", "at its end": "end_run"}[moment]
+    setattr(sys.modules["mlflow"], name, fail)
+    trackers = Trackers(tmp_path, ["mlflow", "tensorboard"])
+    tell(trackers, events.started(), events.stepped(1), events.stepped(2), events.finished(2))
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("detrkit")]
+    assert f"mlflow of {tmp_path} cannot write its curves (MlflowException: API request" in said
+    assert "failed with exception timed out)" in said
+    assert curves(tmp_path)["train/loss"] == [(1, 10.0), (2, 5.0)]
