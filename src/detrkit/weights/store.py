@@ -1,8 +1,8 @@
 """Our own file: one ``.safetensors`` with the settings and categories in its metadata.
 
 It holds numbers and JSON only, so opening one never runs code of its author. Files are written under a
-temporary name, flushed to the disk, read back and renamed, so that a reader never meets half of one, and the
-file that had the name before stays until the new one is whole.
+temporary name, tensors compared with what was meant, flushed to the disk and renamed, so that a reader never
+meets half of one, and the file that had the name before stays until the new one is whole.
 """
 
 import errno
