@@ -103,7 +103,7 @@ def _family_of(config: Json, source: Path) -> Family:
     architecture = architectures[0] if isinstance(architectures, list) else architectures
     if architecture != family.architecture:
         raise DetrkitError(
-            f"{source} is of a {str(architecture)[:100]}, but of its kind detrkit reads "
+            f"{source} is of a {shown(architecture)}, but of its kind detrkit reads "
             f"{family.architecture} only."
         )
     return family

@@ -362,4 +362,4 @@ def _sizes(shortest: int, longest: int) -> Json:
 
 def _shown(value: object) -> str:
     """A value as json has it, shortened where it is long."""
-    return json.dumps(value, ensure_ascii=False)[:100]
+    return json.dumps(value)[:100]
