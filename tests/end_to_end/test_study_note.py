@@ -159,6 +159,9 @@ def test_the_report_has_the_chapters_of_a_note_and_every_sentence(twice: Twice) 
         "Benchmarking",
         "Conclusions",
     ]
+    scoring = next(line for line in page.splitlines() if line.startswith("| scoring.kind |"))
+    assert scoring.split(" | ")[1] == "focal"
+    assert scoring.endswith("| not set |")  # FCOS, whose settings of a DETR's objective mean nothing
     found = results(twice.alone)
     for one in [*found["conclusions"], *found["measured_times"]]:
         assert escaped(one["sentence"]) in page

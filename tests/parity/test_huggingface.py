@@ -421,7 +421,7 @@ def change_config(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         ({"model_type": "yolos"}, "type 'yolos'.*'dab-detr' only"),
-        ({"architectures": ["DetrForSegmentation"]}, "DetrForSegmentation, but"),
+        ({"architectures": ["DetrForSegmentation"]}, "'DetrForSegmentation', but"),
         ({"activation_function": "gelu"}, r"activation_function .gelu., but detrkit needs .relu.: take"),
         ({"decoder_attention_heads": 2}, "decoder_attention_heads 2.*needs 4"),
         ({"decoder_ffn_dim": 64}, "decoder_ffn_dim 64.*needs 48"),

@@ -43,9 +43,10 @@ def study_note(
     tell = Teller(Console(stderr=True, highlight=False))
     folder = output_folder(out)
     if plan.endswith(".json"):
-        decided = {"RECIPE": recipes, "--budget": budget, "--backbones": backbones, "--seed": seed}
-        for name, value in {**decided, "--set": assignments}.items():
-            if value not in (None, [], ()):
+        decided = {"RECIPE": recipes or None, "--budget": budget, "--backbones": backbones}
+        decided |= {"--seed": seed, "--set": assignments or None}
+        for name, value in decided.items():
+            if value is not None:
                 raise DetrkitError(f"{name} is decided by {plan}: leave it out.")
         made = repeat_plan(read_plan(Path(plan)), folder)
     else:
@@ -180,10 +181,12 @@ def _plan_lines(plan: "Plan", done: int) -> list[str]:
     seconds = next(iter(plan.runs.values())).amount.seconds
     each = "" if seconds is None else f", {seconds:.0f} s each without validations"
     lines = [f"Steps of the runs{each}: {runs}."]
-    if plan.trials.number and plan.name_of("tuned"):
-        lines.append(f"Tuning: {plan.trials.number} trials of {plan.trials.steps:,} steps at most.")
+    if not plan.trials.number:
+        lines.append("Tuning is left out: the budget has no room for it.")
+    elif plan.name_of("tuned") is None:
+        lines.append("Tuning is left out: the plan has no run with tuned settings.")
     else:
-        lines.append("There is no tuning.")
+        lines.append(f"Tuning: {plan.trials.number} trials of {plan.trials.steps:,} steps at most.")
     return [*lines, *([f"{done} steps of the note are over."] if done else [])]
 
 

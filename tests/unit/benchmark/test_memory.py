@@ -21,20 +21,25 @@ def take(mib, kept):
 def fail(asked, precision):
     raise DetrkitError("there is no such detector")
 
+def break_(asked, precision):
+    raise RuntimeError("no such kernel\\nand a second line")
+
 asked = Measured([], "", "", {}, "cpu", 1, ("fp32",), 1)
 def die(asked, precision):
     os._exit(9)
 
 print(*(_in_a_process(take(*sizes), asked, "fp32") for sizes in ((256, 1), (32, 64), (1, 1))))
 print(_in_a_process(fail, asked, "fp32"))
+print(_in_a_process(break_, asked, "fp32"))
 print(_in_a_process(die, asked, "fp32"))
 """
 
 
 def test_it_is_what_is_held_and_the_most_taken_beside_it_each_time_anew_or_why_it_is_not_known() -> None:
     done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, check=False)
-    sizes, failed, died = done.stdout.splitlines()
+    sizes, failed, broken, died = done.stdout.splitlines()
     assert failed == "there is no such detector"
+    assert broken == "RuntimeError: no such kernel"
     assert "ended with 9" in died
     large, held, small = (int(word) / MIB for word in sizes.split())
     assert 256 <= large < 257 + 16

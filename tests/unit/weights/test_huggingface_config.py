@@ -165,11 +165,11 @@ def test_config_that_detrkit_has_no_network_for(
         ),
         (
             {"model_type": "conditional_detr", "architectures": ["ConditionalDetrForSegmentation"]},
-            "ConditionalDetrForSegmentation, but .* ConditionalDetrForObjectDetection only",
+            "'ConditionalDetrForSegmentation', but .* ConditionalDetrForObjectDetection only",
         ),
         (
             {"model_type": "dab-detr", "architectures": ["DabDetrModel"]},
-            "DabDetrModel, but .* DabDetrForObjectDetection only",
+            "'DabDetrModel', but .* DabDetrForObjectDetection only",
         ),
     ],
 )

@@ -111,13 +111,13 @@ def members_of(
 
 
 def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
-    """A classical detector with the base's pixels, batches, backbone, precision, average and schedule.
+    """A classical detector with the base's pixels, batches, backbone, precision and average.
 
     Its optimiser is its own, with a learning rate in proportion to the images of a step, which are 16 where
-    it was published (Goyal et al. 2017), and at least its own warm-up. Its length in epochs stays its own,
-    which counts where there is no budget. Anchors stay as published, since the strides that they lie on do:
-    smaller ones would leave gaps between them. Proposals get fewer with the area of an image, though not
-    fewer than were published. Detections are left out below a score so low that AP does not suffer.
+    it was published (Goyal et al. 2017). Its schedule is the base's, with at least its own warm-up. Its
+    length in epochs stays its own, which counts where there is no budget. Anchors stay as published, since
+    the strides that they lie on do: smaller ones would leave gaps between them. Proposals get fewer with the
+    area of an image, though not fewer than were published. Detections are left out below the same low score.
     """
     detr, model = detr_settings(base, "The base of a note"), classical.model
     assert isinstance(model, FasterRcnnSettings | RetinaNetSettings | FcosSettings)
@@ -148,9 +148,9 @@ def like_the_base(classical: Experiment, base: Experiment) -> Experiment:
 def warmed_up(member: Member, steps: int) -> Experiment:
     """A member's settings for a run of so many steps.
 
-    SGD's published warm-up lasts 1,000 steps, which are hardly any of a published run; the part of a short
-    run that they are would be a step or two, after which boxes can be lost for good. So the warm-up of the
-    classical detectors is 1,000 steps or a tenth of the run, unless it is longer.
+    The published warm-up of the classical detectors is 1,000 steps, half a percent of a published run. Half a
+    percent of a short run is a step or two, so here it is 1,000 steps or a tenth of the run, whichever is
+    less, unless its settings have a longer one.
     """
     settings = member.settings
     if member.role != "classical":
