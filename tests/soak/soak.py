@@ -175,7 +175,8 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 
 
 def is_over(out: Path) -> bool:
-    return out.exists() and '"finished"' in (out / "log.jsonl").read_text("utf-8")
+    log = out / "log.jsonl"
+    return log.exists() and '"finished"' in log.read_text("utf-8")
 
 
 def one_round(soak: Soak, number: int) -> None:
