@@ -19,7 +19,7 @@ from detrkit.data.formats.recognise import read_split
 from detrkit.data.loader import too_many_unread
 from detrkit.detectors.detector import num_parameters
 from detrkit.errors import ToldElsewhereError
-from detrkit.machine import memory_in_use
+from detrkit.machine import give_back_memory, memory_in_use
 from detrkit.settings.experiment import Experiment
 from detrkit.structures import Batch, Totals
 from detrkit.training.budget import measure_steps
@@ -246,6 +246,7 @@ def _validate(run: Run, saver: Saver, interruption: Interruption) -> Validated:
     if kept:
         progress.best_ap, progress.best_step = ap, progress.step
         saver.keep(found)
+    give_back_memory()
     return Validated(
         step=progress.step,
         epoch=run.length.epoch(progress.step),
