@@ -1,6 +1,7 @@
 """A corpus of broken datasets: each gives the finding that is named after its fault, and none crashes."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -500,6 +501,19 @@ def test_files_are_equal_where_all_bytes_are(tmp_path: Path) -> None:
     equal = [[left == right for right in found] for left in found]
     raw = [*written, None, written[1]]
     assert equal == [[left == right for right in raw] for left in raw]
+
+
+def test_large_files_of_one_length_and_end_are_not_held_in_memory(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        with path.open("wb") as file:
+            file.truncate(1 << 27)
+    tracemalloc.start()
+    first, second = contents(paths)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first == second
+    assert peak < 1 << 22
 
 
 def run(*arguments: object) -> tuple[int, str]:

@@ -4,7 +4,8 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import Listing
-from detrkit.data.plausible import require_plausible
+from detrkit.data.plausible import require_plausible, require_regular
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
@@ -128,8 +129,8 @@ def contents(paths: Sequence[Path | None]) -> list[str]:
 
     Files of one length are compared by their ends first, so that few are read whole.
     """
-    keys = [str(path.stat().st_size) if path else "" for path in paths]
-    for digest in (_digest_of_end, _digest):
+    keys = [str(require_regular(path)) if path else "" for path in paths]
+    for digest in (_digest_of_end, digest_of):
         shared = defaultdict(list)
         for index, key in enumerate(keys):
             if key:
@@ -147,12 +148,15 @@ def contents(paths: Sequence[Path | None]) -> list[str]:
     ]
 
 
+def digest_of(path: Path) -> str:
+    """What is equal for files of equal content. An OSError for a pipe, whose reading might never end."""
+    require_regular(path)
+    with path.open("rb") as file:
+        return file_digest(file, partial(blake2b, digest_size=16)).hexdigest()
+
+
 def _digest_of_end(path: Path) -> str:
     return blake2b(_end(path), digest_size=16).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _end(path: Path) -> bytes:

@@ -1,11 +1,10 @@
 """What the annotations of both splits say, and how many training images there really are."""
 
-import hashlib
-
 import numpy as np
 
 from detrkit.catalog import Catalog
 from detrkit.data.check.examine import quick_check
+from detrkit.data.check.pictures import digest_of
 from detrkit.monitoring.doctor.facts import Splits
 
 _LOOKED_AT = 400
@@ -47,11 +46,11 @@ def _distinct(catalog: Catalog) -> float | None:
     """The share of neighbouring training files that are not copies; None where files cannot be opened."""
     if catalog.shards is not None:
         return None
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     looked = min(len(catalog), _LOOKED_AT)
     for index in range(looked):
         try:
-            seen.add(hashlib.blake2b(catalog.path(index).read_bytes(), digest_size=16).digest())
+            seen.add(digest_of(catalog.path(index)))
         except OSError:
             return None
     return len(seen) / looked
