@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.models.pickled import require_tensors, unpickle
 from detrkit.models.ssd import feature_maps
 from detrkit.settings.classical import MobileNetSettings, VggSettings
@@ -137,4 +137,4 @@ def _require_fit(weights: dict[str, Tensor], backbone: nn.Module, source: str, n
 
 
 def _example(names: list[str]) -> str:
-    return f" (such as '{names[0]}')" if names else ""
+    return f" (such as {shown(names[0])})" if names else ""

@@ -154,8 +154,8 @@ def _rename_all(found: dict[str, Tensor], rules: Rules, folder: Path) -> dict[st
         place = rename(name, rules)
         if place in renamed and not torch.equal(renamed[place], tensor):
             raise DetrkitError(
-                f"{folder} has two versions of '{place}', one as '{name}', but detrkit needs one: take a "
-                "model that was trained with tie_word_embeddings true."
+                f"{folder} has two versions of {shown(place)}, one as {shown(name)}, but detrkit needs one: "
+                "take a model that was trained with tie_word_embeddings true."
             )
         renamed[place] = tensor
     return renamed

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from detrkit.catalog import Category
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.models.detr import build_detr
 from detrkit.scoring import build_scoring
 from detrkit.settings.experiment import Experiment, detr_settings
@@ -58,7 +58,7 @@ def rename(name: str, rules: Rules) -> str:
     for pattern, replacement in rules:
         if found := re.fullmatch(pattern, name):
             return found.expand(replacement)
-    raise DetrkitError(f"'{name}' has no place in that layout.")
+    raise DetrkitError(f"{shown(name)} has no place in that layout.")
 
 
 def to_stored(
@@ -79,7 +79,7 @@ def to_stored(
     extra = sorted(name for name in theirs if name not in places)
     if extra:
         raise DetrkitError(
-            f"{source} has {len(extra)} tensors that its model has no use for, such as '{extra[0]}'."
+            f"{source} has {len(extra)} tensors that its model has no use for, such as {shown(extra[0])}."
         )
     return Stored(experiment, categories, found)
 

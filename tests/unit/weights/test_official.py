@@ -162,6 +162,8 @@ def broken(model: dict[str, torch.Tensor], how: str) -> Any:
             return {"model": model | {"input_proj.weight": torch.zeros(32, 9, 1, 1)}}
         case "other":
             return {"state_dict": model}
+        case "long":
+            return {"model": model | {"x" * 9000: model["class_embed.bias"]}}
         case "resnet":
             return {"model": {name: tensor for name, tensor in model.items() if "layer3" not in name}}
         case "empty":
@@ -175,6 +177,7 @@ def broken(model: dict[str, torch.Tensor], how: str) -> Any:
     [
         ("missing", "lacks the tensor 'bbox_embed.layers.1.bias'"),
         ("extra", "1 tensors that its model has no use for, such as 'mask_head.lay1.weight'"),
+        ("long", r"no use for, such as 'x+\.\.\.x+'\.$"),
         ("shape", r"'input_proj.weight' has shape \(32, 9, 1, 1\), expected \(32, 512, 1, 1\)"),
         ("other", "no state dict 'model'"),
         ("resnet", "layer3 has 0 blocks"),
@@ -191,6 +194,7 @@ def test_a_file_that_does_not_fit_is_told_in_a_sentence(
         load(path, overrides=UNDILATED)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut", b"\x80\x02."])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from detrkit.data.fetch.progress import Progress, Watch
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 
 BLOCK = 2**20
 """Bytes that are copied at once."""
@@ -98,12 +98,14 @@ def require_space(root: Path, needed: int, purpose: str) -> None:
 
 def _select(opened: ZipFile, wanted: Wanted, archive: Path) -> dict[str, ZipInfo]:
     """The wanted members by the names that their files get, once the whole archive is known to be safe."""
-    files = [member for member in opened.infolist() if not member.is_dir()]
     for member in opened.infolist():
         _require_safe(member, archive)
+    files = [member for member in opened.infolist() if not member.is_dir()]
     name, number = Counter(member.filename for member in files).most_common(1)[0] if files else ("", 0)
     if number > 1:
-        raise DetrkitError(f"{archive} holds {name} {number} times: fetch it elsewhere, with --mirror.")
+        raise DetrkitError(
+            f"{archive} holds {shown(name)} {number} times: fetch it elsewhere, with --mirror."
+        )
     members = {
         base: member
         for member in files
@@ -125,13 +127,13 @@ def _require_safe(member: ZipInfo, archive: Path) -> None:
     parts = name.removesuffix("/").split("/")
     mode = member.external_attr >> 16
     if any(part in ("", ".", "..") for part in parts) or any(sign in name for sign in "\\:\0"):
-        fault = f"the name {name!r}, which could lie outside the dataset"
+        fault = f"the name {shown(name)}, which could lie outside the dataset"
     elif member.header_offset < 0:
-        fault = f"{name!r} in a place before its beginning"
+        fault = f"{shown(name)} in a place before its beginning"
     elif stat.S_ISLNK(mode):
-        fault = f"the symbolic link {name!r}"
+        fault = f"the symbolic link {shown(name)}"
     elif member.flag_bits & 1 or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        fault = f"{name!r} encrypted or packed in a way that is not read here"
+        fault = f"{shown(name)} encrypted or packed in a way that is not read here"
     else:
         return
     raise DetrkitError(

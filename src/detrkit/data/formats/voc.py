@@ -178,7 +178,7 @@ def _names(source: Path, dataset: dict[str, _Image]) -> list[str]:
             )
         if name in seen:
             raise DetrkitError(
-                f"{source} lists '{name}' twice, but an image belongs to a split once: remove one."
+                f"{source} lists {shown(name)} twice, but an image belongs to a split once: remove one."
             )
         seen.add(name)
     return names

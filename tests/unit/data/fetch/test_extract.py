@@ -64,6 +64,13 @@ def test_names_that_lead_elsewhere(place: Place, zipped: Zipped, name: str) -> N
     assert {file.name for file in place.root.parent.iterdir()} == {"root", "some.zip"}
 
 
+def test_a_name_that_is_empty_before_its_null(place: Place, zipped: Zipped) -> None:
+    place.archive.write_bytes(zipped(FILES | {"?evil": b"evil"}).replace(b"?evil", b"\0evil"))
+    with pytest.raises(DetrkitError, match=r"the name '\\x00evil', which could lie outside the dataset"):
+        place.extract()
+    assert list(place.root.iterdir()) == []
+
+
 def test_symbolic_links(place: Place) -> None:
     link = zipfile.ZipInfo("val2017/a.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -90,7 +97,7 @@ def test_names_that_occur_twice(place: Place) -> None:
         opened.writestr("val2017/a.jpg", "one")
         with pytest.warns(UserWarning, match=r"Duplicate"):
             opened.writestr("val2017/a.jpg", "two")
-    with pytest.raises(DetrkitError, match=r"holds val2017/a.jpg 2 times"):
+    with pytest.raises(DetrkitError, match=r"holds 'val2017/a.jpg' 2 times"):
         place.extract()
 
 
