@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from detrkit.errors import DetrkitError, shown
 from detrkit.machine import describe_machine
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import Refusals
@@ -101,8 +102,14 @@ class RunHeader:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The entries of a ``run.json``."""
-    return json.loads(path.read_text("utf-8"))
+    """The entries of a ``run.json``; DetrkitError where it cannot be read or is no json object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DetrkitError(f"{path} cannot be read ({error}): restore it from a copy.") from None
+    if not isinstance(value, dict):
+        raise DetrkitError(f"{path} holds {shown(value)}, not a json object: restore it from a copy.")
+    return value
 
 
 def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:

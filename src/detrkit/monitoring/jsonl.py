@@ -101,7 +101,7 @@ class JsonLines:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, as values, without one that a kill cut short."""
+    """The lines of a run's log, as values, without those that are no events, as one that a kill cut short."""
     lines = (_parse(text) for text in path.read_bytes().splitlines())
     return [line for line in lines if line is not None]
 
@@ -149,8 +149,9 @@ def _holds(line: dict[str, Any] | None, event: Started) -> bool:
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
-    """A line's values, or None where a kill cut it short."""
+    """A line's values, or None where a kill cut it short and for what is no event."""
     try:
-        return json.loads(text)
-    except ValueError:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    return line if isinstance(line, dict) and "event" in line else None

@@ -106,7 +106,7 @@ def _best(validations: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _log(path: Path, why: dict[str, str]) -> list[dict[str, Any]]:
     lines = _read(path, read_log, why) or []
-    return [line for line in lines if isinstance(line, dict) and "event" in line and "step" in line]
+    return [line for line in lines if "step" in line]
 
 
 def _last_words(path: Path) -> str:
@@ -127,7 +127,7 @@ def _read(path: Path, reader: Callable[[Path], T], why: dict[str, str]) -> T | N
         return None
     try:
         return reader(path)
-    except (OSError, ValueError, KeyError, DetrkitError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, DetrkitError) as error:
         why[path.name] = f"{path} cannot be read ({error})"
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from detrkit.errors import DetrkitError
 from detrkit.machine import describe_machine
 from detrkit.monitoring import header
 from detrkit.monitoring.header import RunHeader, read_header, without_passwords
@@ -145,3 +146,15 @@ def test_there_is_no_commit_outside_a_repository_or_without_git(
 )
 def test_passwords_in_urls_are_not_noted(given: str, noted: str) -> None:
     assert without_passwords(given) == noted
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b"9" * 5000],
+    ids=["empty", "list", "bytes", "deep", "long"],
+)
+def test_a_damaged_header_is_told_in_a_sentence(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(damaged)
+    with pytest.raises(DetrkitError, match=r"run\.json .*: restore it from a copy\.$"):
+        read_header(path)

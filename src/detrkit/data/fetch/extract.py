@@ -19,6 +19,9 @@ from detrkit.errors import DetrkitError, shown
 BLOCK = 2**20
 """Bytes that are copied at once."""
 
+_DAMAGED = (BadZipFile, EOFError, zlib.error, NotImplementedError, UnicodeDecodeError)
+"""What zipfile raises where an archive is cut, states a version that it does not know, or garbles a name."""
+
 
 class Wanted(NamedTuple):
     """Files directly in ``folder`` of an archive: those named, or all ``num_images`` images if none is."""
@@ -60,7 +63,7 @@ def extract(archive: Path, wanted: Wanted, root: Path, staging: Path, watch: Wat
             members = _select(opened, wanted, archive)
             folder.mkdir(parents=True, exist_ok=True)
             _write_all(opened, members, folder, watch)
-    except (BadZipFile, EOFError, zlib.error) as error:
+    except _DAMAGED as error:
         archive.unlink()
         raise DetrkitError(
             f"{archive} was damaged ({error}) and is removed: the same command fetches it again."

@@ -1,6 +1,5 @@
 """The facts of a run, from its folder, its data and its model, as far as these are at hand."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -43,8 +42,9 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
         )
     lines = read_log(folder / "log.jsonl")
     experiment = recipe(str(folder / "experiment.toml"))
-    header = _header(folder / "run.json")
     missing: list[str] = []
+    about = folder / "run.json"
+    header = (_attempt(lambda: read_header(about), missing) if about.exists() else None) or {}
     if experiment.optim.kind != "adamw":
         missing.append("whether the learning rates fit, since their thresholds are AdamW's.")
     catalogs = _attempt(lambda: _catalogs(experiment, header, data), missing)
@@ -95,13 +95,6 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
 def started_elsewhere(folder: Path) -> bool:
     """Whether the run in ``folder`` started from the weights of another."""
     return (folder / "init.json").is_file()
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        return read_header(path)
-    except (OSError, json.JSONDecodeError):
-        return {}
 
 
 def _state(lines: list[dict[str, Any]], header: dict[str, Any]) -> State:

@@ -122,6 +122,19 @@ def test_a_truncated_archive_is_removed(place: Place, zipped: Zipped) -> None:
     assert list(place.root.iterdir()) == []
 
 
+@pytest.mark.parametrize("spoil", [{6: 0xFF}, {9: 0x08, 46: 0xFF}], ids=["version", "name"])
+def test_an_entry_that_zipfile_cannot_read(place: Place, zipped: Zipped, spoil: dict[int, int]) -> None:
+    """PKWARE's APPNOTE, 4.3.12: byte 6 is the version that it needs, 9 flags UTF-8, names begin at 46."""
+    spoilt = bytearray(zipped(FILES))
+    entry = spoilt.index(b"PK\x01\x02")
+    for place_in_entry, value in spoil.items():
+        spoilt[entry + place_in_entry] = value
+    place.archive.write_bytes(spoilt)
+    with pytest.raises(DetrkitError, match=r"was damaged .*fetches it again"):
+        place.extract()
+    assert not place.archive.exists()
+
+
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_wrong_crc_leaves_no_file_of_that_name(place: Place, packing: int) -> None:
     with zipfile.ZipFile(place.archive, "w", packing) as opened:
