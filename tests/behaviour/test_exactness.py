@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import detrkit
-from detrkit.training.events import Event, Interrupted, Stepped
+from detrkit.training.events import Event, Interrupted, Started, Stepped
 
 COUNTS = [3, 0, 7, 1, 2, 5, 1, 4, 0, 2, 6, 1, 3, 2, 1, 4, 2, 3]
 """Objects per image; two images have none, and one more than there are queries."""
@@ -191,6 +192,48 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_run_resumed_before_its_first_save_keeps_the_images_of_its_steps(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    """As where two processes began it, which are one now."""
+    experiment, out = detrkit.recipe("detr_r50", small_detr | EXACT), tmp_path / "run"
+    events = detrkit.fit(experiment, data, out)
+    begun = next(events)
+    assert isinstance(begun, Started)
+    events.close()
+    told = json.loads((out / "begun.json").read_text())
+    assert told["images_per_step"] == begun.length.images_per_step
+    (out / "begun.json").write_text(json.dumps(told | {"images_per_step": 2 * told["images_per_step"]}))
+
+    events = detrkit.fit(experiment, data, out, resume=True)
+    resumed = next(events)
+    assert isinstance(resumed, Started)
+    events.close()
+    assert resumed.step == 0
+    assert resumed.length.images_per_step == 2 * begun.length.images_per_step
+    assert not [note for note in resumed.notes if "is not what" in note]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_run_resumed_with_another_dataset_says_so(
+    tmp_path: Path, data: Path, small_detr: dict[str, object], split: str
+) -> None:
+    settings, out = small_detr | EXACT, tmp_path / "run"
+    train(data, out, settings)
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    path = other / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] += 1
+    path.write_text(json.dumps(content))
+
+    begun = train(other, out, settings, resume=True)[0]
+    assert isinstance(begun, Started)
+    told = [note for note in begun.notes if "is not what this run began with" in note]
+    assert len(told) == 1
+    assert str(path) in told[0]
 
 
 def test_telling_the_matches_changes_no_bit(

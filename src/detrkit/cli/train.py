@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,10 +108,19 @@ def train(
         listeners = [progress, LiveDoctor(out, data, progress.say), LivePage(out)]
         for event in fit(experiment, data, out, resume, init, listeners, recipe):
             if isinstance(event, Interrupted):
-                progress.say(f"Go on with: {_resuming(sys.argv[1:])}")
+                _say_how_to_go_on(progress.say)
                 raise typer.Exit(128 + event.signal)  # as a shell tells of a signal
     finally:
         progress.close()
+
+
+def _say_how_to_go_on(say: Callable[[str], None]) -> None:
+    """Say it once, whatever the number of processes."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        launched = ", by the launcher that began it" if PartialState().num_processes > 1 else ""
+        say(f"Go on with: {_resuming(sys.argv[1:])}{launched}")
 
 
 def _resuming(words: list[str]) -> str:

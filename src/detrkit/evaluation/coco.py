@@ -97,7 +97,7 @@ def read_results(path: Path, catalog: Catalog) -> list[Result]:
         results = msgspec.json.decode(path.read_bytes(), type=list[Result])
     except OSError as error:
         raise DetrkitError(f"{path}: the results cannot be read: {error.strerror}.") from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise DetrkitError(
             f"{path}: not a COCO results file, which is a json list of entries with image_id, category_id, "
             f"bbox [x, y, width, height] and score: {error}."

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -120,6 +121,10 @@ def _last_words(path: Path) -> str:
     return last if len(last) <= 300 else f"{last[:300]}…"
 
 
+_DAMAGED = (OSError, ValueError, KeyError, RecursionError, BadZipFile, NotImplementedError)
+"""What readers of json and of numpy's archives raise."""
+
+
 def _read(path: Path, reader: Callable[[Path], T], why: dict[str, str]) -> T | None:
     """What the reader makes of the file, or None and the reason under the file's name."""
     if not path.is_file():
@@ -127,7 +132,7 @@ def _read(path: Path, reader: Callable[[Path], T], why: dict[str, str]) -> T | N
         return None
     try:
         return reader(path)
-    except (OSError, ValueError, KeyError, RecursionError, DetrkitError) as error:
+    except (*_DAMAGED, DetrkitError) as error:
         why[path.name] = f"{path} cannot be read ({error})"
         return None
 

@@ -26,6 +26,7 @@ from detrkit.weights import store
 _VERSION = 1
 _STATE = "state.json"
 _TENSORS = re.compile(r"tensors-\d+\.safetensors")
+_UNFINISHED = re.compile(r"\.tensors-\d+\.safetensors\.writing|\.state\.json\.tmp")
 _ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment", "categories"}
 
 
@@ -68,7 +69,8 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
     """
     folder.mkdir(exist_ok=True)
     name, named = f"tensors-{state.progress.step:08d}.safetensors", _tensors_of(folder)
-    _remove_all_but(folder, named)  # what a kill left may be what fills the disk
+    if named is not None or not is_saved(folder):  # else it is not known which tensors are needed
+        _remove_stale(folder, named)  # what a kill left may be what fills the disk
     moments, scalars = _optimizer_state(state)
     if name != named:  # weights change with the step alone
         tensors = _prefixed("detector", state.detector.state_dict()) | _prefixed("optimizer", moments)
@@ -86,7 +88,7 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
         "categories": state.detector.categories,
     }
     store.write_text(folder / _STATE, json.dumps(rest, indent=1))
-    _remove_all_but(folder, name)
+    _remove_stale(folder, name)
 
 
 def is_saved(folder: Path) -> bool:
@@ -127,17 +129,17 @@ def restore(folder: Path, state: State) -> None:
 
 
 def _tensors_of(folder: Path) -> str | None:
-    """The name of the tensors file that belongs to the state there."""
+    """The name of the tensors file that belongs to the state there; None where none can be read."""
     try:
         return json.loads((folder / _STATE).read_text("utf-8"))["tensors"]
-    except FileNotFoundError:
+    except (FileNotFoundError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
-def _remove_all_but(folder: Path, tensors: str | None) -> None:
-    """Remove tensors that no state names, and what kills left of saves."""
+def _remove_stale(folder: Path, tensors: str | None) -> None:
+    """Remove tensors that no state names, and what kills left of saves. What others put there stays."""
     for stale in folder.iterdir():
-        if stale.name not in (_STATE, tensors):
+        if _UNFINISHED.fullmatch(stale.name) or (_TENSORS.fullmatch(stale.name) and stale.name != tensors):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -41,7 +42,7 @@ from detrkit.weights import store
 from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.transfer import Row, transfer
 
-_SETTINGS, _ORIGINS = "experiment.toml", "init.json"
+_SETTINGS, _ORIGINS, _BEGUN = "experiment.toml", "init.json", "begun.json"
 
 _MAY_CHANGE = {
     "data.workers",
@@ -150,8 +151,9 @@ def prepare(
     else:
         _require_fresh(out)
     saved = resume and checkpoint.is_saved(out / "last")
-    if saved:
-        images_per_step = checkpoint.read_images_per_step(out / "last") or images_per_step
+    begun = _read_begun(out) if resume else {}
+    before = checkpoint.read_images_per_step(out / "last") if saved else begun.get("images_per_step")
+    images_per_step = before or images_per_step
 
     torch.manual_seed(experiment.train.seed)
     detector = build_detector(experiment, train.categories)
@@ -166,6 +168,7 @@ def prepare(
         _write_beginning(run, init, claim)
     if resume and not saved:
         run.notes.append("No step of this run was saved before: it starts from its beginning.")
+    run.notes.extend(_changed(begun, {"train": train, "validation": validation}))
     accelerator.wait_for_everyone()
     return run
 
@@ -250,12 +253,40 @@ def _write_beginning(run: Run, init: Path | None, claim: Claim | None) -> None:
             source = str(init.resolve() if init.exists() else init)
             origins = {"init": source, "tensors": [row._asdict() for row in run.origins]}
             store.write_text(run.out / _ORIGINS, json.dumps(origins, indent=1))
+        store.write_text(run.out / _BEGUN, json.dumps(_beginning(run), indent=1))
         store.write_text(run.out / _SETTINGS, "\n".join([*_comments(run), to_toml(run.experiment)]))
     except OSError as error:
         raise DetrkitError(
             f"the run folder {run.out} cannot be written to ({error.strerror}): make room, or choose another "
             "--out."
         ) from None
+
+
+def _beginning(run: Run) -> dict[str, Any]:
+    """What a resumed run is held against, besides its settings: the size of its steps and its dataset."""
+    digests = {"train": run.train.catalog.digest(), "validation": run.validation.digest()}
+    return {"images_per_step": run.length.images_per_step, **digests}
+
+
+def _read_begun(out: Path) -> dict[str, Any]:
+    """What ``_beginning`` said; nothing in folders of older runs."""
+    path = out / _BEGUN
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.exists() and _has_begun(out) else {}
+        if not isinstance(found.get("images_per_step", 1), int):
+            raise TypeError("images_per_step is no whole number")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise DetrkitError(f"{path} cannot be read ({error}): restore it, or begin another run.") from None
+    return found
+
+
+def _changed(begun: dict[str, Any], splits: dict[str, Catalog]) -> list[str]:
+    """A note on each split that is not the one that the run began with."""
+    return [
+        f"{catalog.source} is not what this run began with: the order of images and the figures change."
+        for split, catalog in splits.items()
+        if split in begun and begun[split] != catalog.digest()
+    ]
 
 
 def _continued(experiment: Experiment, init: Path | None, out: Path) -> tuple[Experiment, Path | None]:

@@ -106,6 +106,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         try:
             save_file(stored, temporary, metadata)
             _require_same(stored, temporary)
+            (beside := temporary.with_name("mode")).touch()
+            shutil.copymode(beside, temporary)  # safetensors' own is the writer's alone, whatever the umask
         except SafetensorError as error:
             raise _as_os_error(error, path) from None
         replace(temporary, path)

@@ -129,6 +129,43 @@ def test_only_the_newest_tensors_remain(build_state: Callable[..., State], tmp_p
     assert files_of(tmp_path) == ["state.json", "tensors-00000003.safetensors"]
 
 
+def test_what_others_put_beside_the_state_stays(build_state: Callable[..., State], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "mine")
+    (tmp_path / "kept.safetensors").write_bytes(b"")
+    (tmp_path / ".tensors-00000007.safetensors.writing").mkdir()
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    assert files_of(tmp_path) == [
+        "kept.safetensors",
+        "linked",
+        "mine",
+        "state.json",
+        "tensors-00000000.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000])
+def test_a_json_that_was_damaged_meanwhile_is_written_anew(
+    build_state: Callable[..., State], tmp_path: Path, text: str
+) -> None:
+    state, restored = build_state(), build_state(1)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    (tmp_path / "state.json").write_text(text)
+    train(state, 1)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    assert files_of(tmp_path) == ["state.json", "tensors-00000001.safetensors"]
+    checkpoint.restore(tmp_path, restored)
+    assert_equal(restored, state)
+
+
+def test_who_may_read_a_text_file_may_read_the_tensors(
+    build_state: Callable[..., State], tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    json_mode = (tmp_path / "state.json").stat().st_mode
+    assert (tmp_path / "tensors-00000000.safetensors").stat().st_mode == json_mode
+
+
 def test_saving_the_same_step_twice_keeps_it(build_state: Callable[..., State], tmp_path: Path) -> None:
     state, restored = build_state(), build_state(1)
     train(state, 2)

@@ -5,6 +5,7 @@ the same data. Whoever deletes a run from it has a note without that run.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from detrkit.benchmark.results import Effort
+from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
+from detrkit.errors import shown as shorten
 from detrkit.settings.experiment import Experiment, parse
 from detrkit.study.agreement import differences, shown
 from detrkit.study.note.family import Role
@@ -95,8 +98,9 @@ def write_plan(path: Path, plan: Plan) -> None:
 def read_plan(path: Path) -> Plan:
     """The plan in a file; DetrkitError, naming the file, where it is none."""
     try:
+        require_regular(path)
         tree = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(
             f"{path} cannot be read as a plan ({error}): name another, or another --out."
         ) from None
@@ -117,14 +121,11 @@ def read_plan(path: Path) -> Plan:
             paces=tree["paces"],
             trials=Trials(**tree["trials"]),
             effort=msgspec.convert(tree["benchmark"], Effort),
-            runs={
-                name: _run(run, tree["settings"][name], f"{path}, {name}")
-                for name, run in tree["runs"].items()
-            },
+            runs={name: _run(name, run, tree["settings"][name], path) for name, run in tree["runs"].items()},
         )
     except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise DetrkitError(
-            f"{path} lacks what a plan has ({type(error).__name__} {error}): restore it."
+            f"{path} lacks what a plan has ({type(error).__name__} {str(error)[:200]}): restore it."
         ) from None
     if plan.name_of("smaller") is None:
         raise DetrkitError(f"{path} has no run of the role 'smaller', which all others are compared with.")
@@ -161,6 +162,22 @@ def require_same_data(plan: Plan, data: Data, source: str) -> None:
 _ASKED = ("plan", "recipes", "backbones", "budget", "seed", "set")
 
 
-def _run(tree: Mapping[str, Any], settings: Mapping[str, Any], source: str) -> Run:
-    amount = Amount(tree["steps"], tree["validations"], tree["seconds"])
+_NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f\x7f]{1,200}")
+"""A run's name is that of its folder, which lies in the study's own."""
+
+
+def _run(name: str, tree: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Run:
+    if not _NAME.fullmatch(name):
+        raise DetrkitError(
+            f"{path} names a run {shorten(name)}, which is the name of no folder inside "
+            "the study's: name it in letters, digits and dashes."
+        )
+    source = f"{path}, {name}"
+    steps, validations = tree["steps"], tree["validations"]
+    if not (isinstance(steps, int) and isinstance(validations, int) and min(steps, validations) >= 1):
+        raise DetrkitError(
+            f"{source}: {shorten(steps)} steps and {shorten(validations)} validations, but a number from 1 "
+            "on is expected of each: restore it."
+        )
+    amount = Amount(steps, validations, tree["seconds"])
     return Run(tree["role"], amount, parse(dict(settings), source))

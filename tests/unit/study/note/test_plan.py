@@ -53,7 +53,37 @@ def test_a_run_deleted_from_the_file_is_not_in_the_plan(tmp_path: Path) -> None:
         read_plan(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 1, "plan": "convergence"}', '{"version": 0}'])
+@pytest.mark.parametrize("name", ["/etc", "../../x", "..", ".", "", "a/b", "a\\b", "C:x", "a\0", "x" * 5000])
+def test_a_run_whose_folder_would_lie_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """What is in the way of a run is deleted."""
+    path = tmp_path / "plan.json"
+    write_plan(path, plan_of())
+    tree = json.loads(path.read_text())
+    for part in ("runs", "settings"):
+        tree[part][name] = tree[part].pop("r50")
+    path.write_text(json.dumps(tree))
+    with pytest.raises(
+        DetrkitError, match=r"plan\.json names a run .*, which is the name of no folder"
+    ) as caught:
+        read_plan(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("entry", ["steps", "validations"])
+@pytest.mark.parametrize("value", [0, -1, "x", None])
+def test_a_run_of_no_length_is_refused(tmp_path: Path, entry: str, value: object) -> None:
+    path = tmp_path / "plan.json"
+    write_plan(path, plan_of())
+    tree = json.loads(path.read_text())
+    tree["runs"]["r50"][entry] = value
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DetrkitError, match=r"plan\.json, r50: .* from 1 on is expected"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 100_000, "[]", '{"version": 1, "plan": "convergence"}', '{"version": 0}']
+)
 def test_a_file_that_is_no_plan_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "plan.json").write_text(content)
     with pytest.raises(DetrkitError, match=r"plan\.json .*plan"):
