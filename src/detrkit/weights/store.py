@@ -106,8 +106,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         try:
             save_file(stored, temporary, metadata)
             _require_same(stored, temporary)
-            (beside := temporary.with_name("mode")).touch()
-            shutil.copymode(beside, temporary)  # safetensors' own is the writer's alone, whatever the umask
+            with suppress(OSError):  # safetensors' own mode is the writer's alone, whatever the umask
+                (beside := temporary.with_name("mode")).touch()
+                shutil.copymode(beside, temporary)
         except SafetensorError as error:
             raise _as_os_error(error, path) from None
         replace(temporary, path)
