@@ -4,15 +4,19 @@ The loop of torch's DataLoader is all that is taken from it: which samples make 
 ``order`` and the numbers in them by ``dataset``, so that workers change the speed and nothing else.
 """
 
+import atexit
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -22,6 +26,13 @@ from detrkit.data.dataset import SplitDataset
 from detrkit.data.order import Key, grouped, mix_all, mix_shards, shuffled, step_keys
 from detrkit.errors import DetrkitError, UnreadableImageError
 from detrkit.structures import Batch, Sample, Unread
+
+PATIENCE = 2.0
+"""Seconds that workers have to end when their loop is left. One that hangs, as on a server that is away, is
+then told to once more."""
+
+_workers: WeakSet[BaseProcess] = WeakSet()
+"""All that were started here."""
 
 Read = Callable[[Key], tuple[Sample, list[Unread]]]
 """A sample, and the images that could not be read on the way to it."""
@@ -197,6 +208,7 @@ class _Batches(Dataset[Batch | DetrkitError]):
 
 
 def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batch, None, None]:
+    before = set(multiprocessing.active_children())
     loaded = iter(
         DataLoader(
             _Batches(read),
@@ -210,6 +222,8 @@ def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batc
             generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
         )
     )
+    mine = set(multiprocessing.active_children()) - before
+    _workers.update(mine)
     try:
         while True:
             try:
@@ -224,7 +238,30 @@ def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batc
                 raise batch
             yield batch
     finally:
-        del loaded  # the workers end with it
+        try:
+            _end_soon(mine)
+        finally:
+            del loaded  # the workers end with it
+
+
+def _end_soon(workers: Collection[BaseProcess]) -> None:
+    """Have those end together that hang; torch waits five seconds for each, one after the other."""
+    if sys.platform == "linux" and any(worker.is_alive() for worker in workers):
+        timer = threading.Timer(PATIENCE, lambda: [worker.terminate() for worker in workers])
+        timer.daemon = True
+        timer.start()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what SIGTERM does not, as a worker that is stopped: multiprocessing would wait for it for ever.
+
+    Of functions registered so, the last is called first.
+    """
+    with suppress(AssertionError):  # a fork of the process that has them has not
+        for worker in list(_workers):
+            if worker.is_alive():
+                worker.kill()
 
 
 def heed_the_parent_alone(worker: int) -> None:

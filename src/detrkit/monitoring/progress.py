@@ -60,7 +60,8 @@ class ProgressBar:
     def close(self) -> None:
         """Take the bar away, also where a run ended with an error."""
         if self._bar.live.is_started:
-            self._bar.stop()
+            with suppress(OSError):
+                self._bar.stop()
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
@@ -81,7 +82,8 @@ class ProgressBar:
         self._stride = max(1, event.length.steps // 20)
         self._bar.update(self._task, total=event.length.steps, completed=event.step)
         if self.console.is_terminal:
-            self._bar.start()
+            with suppress(OSError):
+                self._bar.start()
 
     def _step(self, event: Stepped) -> None:
         now = event.seconds, event.data_seconds

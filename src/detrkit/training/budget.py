@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from detrkit.settings.training import parse_duration
+from detrkit.training.interruption import Interruption
 from detrkit.training.optimise import forget
 from detrkit.training.prepare import Run
 from detrkit.training.step import NonFiniteLossError, agree, take_step, to_device
@@ -64,7 +65,7 @@ def _measure(run: Run) -> Pace:
             pending.read()
         times.append(time.perf_counter() - start)
     start = time.perf_counter()
-    validate(run, asked=lambda: False)
+    validate(run, Interruption())
     validation = time.perf_counter() - start
     run.detector.load_state_dict(before)
     forget(run.optimizer)

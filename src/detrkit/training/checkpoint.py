@@ -184,8 +184,13 @@ def _restore_optimizer(
 ) -> None:
     parameters = dict(_names(state))
     for name, values in scalars.items():
-        kept = {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
-        state.optimizer.state[parameters[name]].update(kept)
+        parameter = parameters[name]
+        # where fused optimisers have it, which count on the device
+        kept = {
+            key: torch.tensor(value, dtype=torch.float32, device=parameter.device)
+            for key, value in values.items()
+        }
+        state.optimizer.state[parameter].update(kept)
     for full_name, moment in moments.items():
         key, _, name = full_name.partition(".")
         parameter = parameters[name]

@@ -51,8 +51,9 @@ def fit(
     file of weights to start from: all that fits is taken, rows of the class head by category name, and
     ``init.json`` says of every tensor where it is from. ``read_data`` can give
     several runs the same catalogs. ``claim`` keeps other processes from ``out``, unless that is None.
-    SIGTERM, Ctrl-C, SIGUSR1 and SIGUSR2 save and end the run after the step at hand, or amid a validation,
-    which ``resume`` begins again. A run that was killed before its first save is resumed from its beginning.
+    SIGTERM, Ctrl-C, SIGUSR1 and SIGUSR2 save and end the run: after the step at hand, or at once while it
+    waits for data or validates, which ``resume`` begins again. A run that was killed before its first save is
+    resumed from its beginning.
 
     Raises:
         DetrkitError: where the data, the settings or the run folder are at fault, another process trains in
@@ -65,7 +66,7 @@ def fit(
         progress, saver = run.state.progress, Saver(run)
         yield _started(run)
 
-        with Interruption() as interruption:
+        with Interruption(tells=run.accelerator.is_main_process) as interruption:
             try:
                 reason = yield from _trained(run, saver, interruption)
             except Stopped:
@@ -73,8 +74,8 @@ def fit(
                 saver.require_saved()
                 yield Interrupted(progress.step, run.out, interruption.signal or SIGTERM)
                 return
-        saver.require_saved()
-        yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
+            saver.require_saved()
+            yield Finished(progress.step, progress.best_ap, progress.best_step, reason, run.out)
 
 
 def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Event, None, str]:
@@ -83,7 +84,7 @@ def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Ev
     launched = None
     if progress.validation_due:
         yield from _validated(run, saver, interruption)
-    for batches, data_seconds in _timed(_batches(run)):
+    for batches, data_seconds in _timed(_batches(run), interruption):
         if settings.patience and progress.validations_without_gain >= settings.patience:
             return f"the AP did not rise for {settings.patience} validations"
         totals, stop, unread = agree(batches, run.detector.max_objects, interruption.requested)
@@ -131,11 +132,21 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
         yield [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
 
 
-def _timed(batches: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
-    """Each step's batches with the seconds spent waiting for them."""
+def _timed(batches: Iterator[list[Batch]], interruption: Interruption) -> Iterator[tuple[list[Batch], float]]:
+    """Each step's batches with the seconds spent waiting for them; none for a process that is asked to stop.
+
+    Workers that hang take seconds to end. They end with the error that stopped the wait for them, which is
+    kept until the run is saved.
+    """
     while True:
         start = time.perf_counter()
-        if (found := next(batches, None)) is None:
+        try:
+            with interruption.ending_waits():
+                found = next(batches, None)
+        except Stopped:
+            yield [], time.perf_counter() - start
+            return
+        if found is None:
             return
         yield found, time.perf_counter() - start
 
@@ -238,7 +249,7 @@ def _validated(run: Run, saver: Saver, interruption: Interruption) -> Iterator[V
 def _validate(run: Run, saver: Saver, interruption: Interruption) -> Validated:
     """Evaluate what is judged, each process its share of the images, and keep it while none is better."""
     start = time.perf_counter()
-    found, progress = validate(run, lambda: interruption.requested), run.state.progress
+    found, progress = validate(run, interruption), run.state.progress
     ap = found.metrics.AP
     gained, kept = progress.best_ap < ap, progress.best_ap <= ap
     progress.validations_without_gain = 0 if gained else progress.validations_without_gain + 1

@@ -1,9 +1,11 @@
 """Asking a run to stop: SIGTERM, Ctrl-C, and the signals by which clusters announce the end of a job."""
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from signal import Signals
 from types import FrameType, TracebackType
 from typing import Any
@@ -15,27 +17,48 @@ _SIGNALS = [
 ]
 
 ECHO = 2.0
-"""Seconds in which a second signal is taken for the first one again: a launcher passes on what a terminal or
-a scheduler has sent to all processes."""
+"""Seconds in which a second Ctrl-C is taken for the first one again: a launcher passes on what a terminal has
+sent to all processes."""
 
 
-class Stopped(Exception):  # noqa: N818 nothing is wrong
-    """Some process of the run was asked to stop."""
+class Stopped(BaseException):
+    """Some process of the run was asked to stop. Nothing is wrong, so no handler of errors may take it."""
 
 
 class Interruption:
-    """While entered, the first signal is noted in ``signal``; one after ``ECHO`` seconds acts as always."""
+    """While entered, the first signal is noted in ``signal``, and those after it change nothing: a scheduler
+    mostly sends several. Ctrl-C alone, ``ECHO`` seconds after the first signal, acts as always.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    ``tells`` has the first signal answered on stderr.
+    """
+
+    def __init__(self, tells: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.signal: Signals | None = None
+        self._tells = tells
         self._clock = clock
         self._since = 0.0
+        self._waits = False
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
     def requested(self) -> bool:
         """Whether this process was asked to stop."""
         return self.signal is not None
+
+    @contextmanager
+    def ending_waits(self) -> Iterator[None]:
+        """While entered, the first signal raises Stopped wherever the process is, and so does one before.
+
+        It is for waits that may never end, as of data on a server that is away, and for work whose result a
+        run that stops does not need.
+        """
+        self._waits = True
+        try:
+            if self.requested:
+                raise Stopped
+            yield
+        finally:
+            self._waits = False
 
     def __enter__(self) -> "Interruption":
         # Python delivers signals to the main thread only, and only it may ask for them.
@@ -52,7 +75,11 @@ class Interruption:
         now = self._clock()
         if self.signal is None:
             self.signal, self._since = Signals(number), now
-        elif now - self._since > ECHO:
+            if self._tells:
+                _answer(self.signal)
+            if self._waits:
+                raise Stopped
+        elif number == signal.SIGINT and now - self._since > ECHO:
             self._restore()
             signal.raise_signal(number)
 
@@ -60,6 +87,13 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def _answer(asked: Signals) -> None:
+    """Say what happens now. Amid whatever a signal interrupts, no stream of Python's may be written to."""
+    said = f"{asked.name}: the run saves and ends after this step. Ctrl-C ends it at once, without a save.\n"
+    with suppress(OSError):
+        os.write(2, said.encode())
 
 
 def asked_anywhere(asked: bool) -> bool:

@@ -130,9 +130,10 @@ class Pending:
 def agree(batches: list[Batch], max_objects: int, stop: bool) -> Agreement:
     """The totals of a step over all processes, and whether any was asked to stop or lacks an image.
 
-    The host knows all of it, so processes tell each other from host to host: no device is asked.
+    The host knows all of it, so processes tell each other from host to host: no device is asked. A process
+    that stops needs no batches to say so.
     """
-    totals = [count_totals(batch.objects, max_objects) for batch in batches]
+    totals = [Totals(0, 0, 0), *(count_totals(batch.objects, max_objects) for batch in batches)]
     counts = [sum(column) for column in zip(*totals, strict=True)]
     unread = any(batch.unread for batch in batches)
     shared = torch.tensor([*counts, stop, unread], dtype=torch.float64)

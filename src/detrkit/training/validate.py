@@ -3,9 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import torch
 from accelerate.utils import gather_object
 
 from detrkit.data.loader import too_many_unread
@@ -15,9 +18,11 @@ from detrkit.evaluation.coco import Metrics, Result, evaluate_results, to_result
 from detrkit.inference.evaluate import detect_split
 from detrkit.inference.matched import matched_queries
 from detrkit.structures import Detections, Unread
-from detrkit.training.interruption import Stopped, asked_anywhere
+from detrkit.training.interruption import Interruption, Stopped, asked_anywhere
 from detrkit.training.prepare import Run
 from detrkit.weights import store
+
+T = TypeVar("T")
 
 MATCHED_IMAGES = 32
 """Training images whose matching is told, at most: some 200 objects of COCO, 100 of shapes."""
@@ -46,19 +51,20 @@ class Validation(NamedTuple):
     unread: list[str]
 
 
-def validate(run: Run, asked: Callable[[], bool]) -> Validation:
+def validate(run: Run, interruption: Interruption) -> Validation:
     """Evaluate what is judged, and the weights that it is the average of if settings say so.
 
     Raises:
-        Stopped: ``asked`` said on the way, in any process, that the run is asked to stop.
+        Stopped: the run was asked to stop, in any process.
         UnreadableImageError: more images than settings allow cannot be read.
     """
-    metrics, results, unread = _evaluate(run, run.judged, asked)
-    matched = _matched(run)
+    _share_buffers(run)
+    metrics, results, unread = _evaluate(run, run.judged, interruption)
+    matched = _matched(run, interruption)
     if run.average is None or not run.experiment.train.validate_raw:
         return Validation(metrics, results, None, 0.0, matched, unread)
     start = time.perf_counter()
-    raw, _, later = _evaluate(run, run.detector, asked)
+    raw, _, later = _evaluate(run, run.detector, interruption)
     seconds = time.perf_counter() - start
     return Validation(metrics, results, raw, seconds, matched, list(dict.fromkeys([*unread, *later])))
 
@@ -78,8 +84,18 @@ def write_validation(folder: Path, validation: Validation) -> None:
     store.write_text(folder / "metrics.json", json.dumps(figures, indent=2) + "\n")
 
 
+def _share_buffers(run: Run) -> None:
+    """Give all processes the main one's statistics of batch normalisation, as every step begins with them.
+
+    Else each would judge, and keep apart, a detector of its own.
+    """
+    if run.accelerator.num_processes > 1:
+        for buffer in chain(run.detector.buffers(), run.judged.buffers()):
+            torch.distributed.broadcast(buffer, 0)
+
+
 def _evaluate(
-    run: Run, detector: Detector, asked: Callable[[], bool]
+    run: Run, detector: Detector, interruption: Interruption
 ) -> tuple[Metrics, list[Result], list[str]]:
     """The figures, what they come from, and why images of the split could not be read."""
     allowed = run.experiment.data.max_skipped_images
@@ -97,7 +113,7 @@ def _evaluate(
     )
     mine = [
         result
-        for image_id, detections in _until_asked(found, asked, -(-len(run.validation) // world), world)
+        for image_id, detections in _until_asked(found, interruption, -(-len(run.validation) // world), world)
         for result in to_results(run.validation, image_id, detections)
     ]
     reasons = [reason for _, reason in sorted(gather_object(mine_unread))]
@@ -109,29 +125,46 @@ def _evaluate(
 
 
 def _until_asked(
-    found: Iterator[tuple[int, Detections]], asked: Callable[[], bool], share: int, world: int
+    found: Iterator[tuple[int, Detections]], interruption: Interruption, share: int, world: int
 ) -> Iterator[tuple[int, Detections]]:
     """What is found in at most ``share`` images; Stopped in all processes if one of them is asked to stop.
 
-    They tell each other equally often, however many images each of them has.
+    They tell each other equally often, however many images each of them has. One that is asked does so at
+    once, and hears with the next exchange that all others know.
     """
     every = ASKED_EVERY if world > 1 else 1
     left = share // every + 1
-    for number, one in enumerate(found, start=1):
+    for number in count(1):
+        one = _alone(interruption, lambda: next(found, None))
+        if one is None:
+            break
         yield one
         if number % every == 0:
             left -= 1
-            _stop_if(asked)
+            _stop_if(interruption.requested)
     for _ in range(left):
-        _stop_if(asked)
+        _stop_if(interruption.requested)
 
 
-def _stop_if(asked: Callable[[], bool]) -> None:
-    if asked_anywhere(asked()):
+def _alone(interruption: Interruption, work: Callable[[], T]) -> T:
+    """What a process does without the others; asked to stop amid it, it leaves it and tells them so.
+
+    They hear it in their next ``_stop_if``.
+    """
+    try:
+        with interruption.ending_waits():
+            return work()
+    except Stopped:
+        _stop_if(interruption.requested)
+        raise
+
+
+def _stop_if(asked: bool) -> None:
+    if asked_anywhere(asked):
         raise Stopped
 
 
-def _matched(run: Run) -> list[list[int]]:
+def _matched(run: Run, interruption: Interruption) -> list[list[int]]:
     """The matching of the same images at every validation, if they are a DETR's and there is time.
 
     It is that of the weights, not of their average, since these are what is trained by it.
@@ -142,7 +175,8 @@ def _matched(run: Run) -> list[list[int]]:
     images = min(MATCHED_IMAGES, int(seen / MATCHED_SHARE), len(run.train))
     if not isinstance(run.detector, DetrDetector) or not images:
         return []
-    mine = matched_queries(
+    matching = partial(
+        matched_queries,
         run.detector,
         run.train.catalog,
         every=-(-len(run.train) // images),
@@ -152,4 +186,6 @@ def _matched(run: Run) -> list[list[int]]:
         world=run.accelerator.num_processes,
         blank_unread=run.experiment.data.max_skipped_images > 0,
     )
+    mine = _alone(interruption, matching)
+    _stop_if(interruption.requested)
     return [queries for _, queries in sorted(gather_object(mine))]

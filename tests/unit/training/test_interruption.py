@@ -2,10 +2,11 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from detrkit.training.interruption import ECHO, Interruption
+from detrkit.training.interruption import ECHO, Interruption, Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -21,7 +22,7 @@ def handlers() -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_its_echo_does_nothing_and_a_later_one_acts_as_always(
+def test_the_first_signal_asks_and_only_ctrl_c_after_its_echo_acts_as_always(
     number: int, handlers: list[int]
 ) -> None:
     now = 100.0
@@ -30,12 +31,58 @@ def test_the_first_signal_asks_its_echo_does_nothing_and_a_later_one_acts_as_alw
         os.kill(os.getpid(), number)
         assert interruption.requested
         now += ECHO
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert handlers == []
+        now += 1000
+        for later in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), later)
         assert interruption.signal == number
         assert handlers == []
-        now += 0.1
-        os.kill(os.getpid(), number)
-        assert handlers == [number]
+        os.kill(os.getpid(), signal.SIGINT)
+        assert handlers == [signal.SIGINT]
+
+
+def test_a_signal_ends_a_wait_that_would_never_end_and_the_next_wait_at_once() -> None:
+    reader, _ = os.pipe()
+    with Interruption() as interruption:
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Stopped), interruption.ending_waits():
+            os.read(reader, 1)
+        with pytest.raises(Stopped), interruption.ending_waits():
+            os.read(reader, 1)
+        assert interruption.signal == signal.SIGTERM
+
+
+def test_a_signal_outside_of_waits_and_a_second_one_within_raise_nothing() -> None:
+    heard: list[str] = []
+    with Interruption() as interruption:
+        with pytest.raises(Stopped), interruption.ending_waits(), ask_again_at_the_end(heard):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == ["again"]
+    with Interruption() as interruption:
+        with interruption.ending_waits():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested
+
+
+@contextmanager
+def ask_again_at_the_end(heard: list[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        heard.append("again")
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_the_first_signal_is_answered_once(tells: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    with Interruption(tells):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    said = capfd.readouterr().err
+    assert said.startswith("SIGUSR1: the run saves and ends after this step.") is tells
+    assert len(said.splitlines()) == tells
 
 
 @pytest.mark.parametrize("fails", [False, True])
