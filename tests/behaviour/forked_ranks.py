@@ -5,7 +5,8 @@ A job has ``world``, the ``arguments`` of the ``detrkit`` command, and ``told``,
 leave what they printed (``.RANK.txt``) and the images that they validated (``.RANK.json``); ``.json`` has all
 exit codes, and the seconds between the first end of a process and the last. Where a job has ``stop_after``,
 process 0 is asked to stop in that step; where it has ``stop_validating``, that process is asked amid a
-validation; where it has ``fault``, process ``at`` fails in its second step. No page is written, which would
+validation; where it has ``fault``, process ``at`` fails in its second step, or with ``hang`` is asked to stop
+while it waits for an image that never comes. No page is written, which would
 take most of the time.
 """
 
@@ -26,6 +27,7 @@ from torch.distributed import TCPStore
 import detrkit.training.fit as loop
 import detrkit.training.validate as validation
 from detrkit.cli.main import app
+from detrkit.data.dataset import SplitDataset
 from detrkit.errors import DetrkitError
 from detrkit.objective.criterion import Criterion
 from detrkit.report.live import LivePage
@@ -130,6 +132,16 @@ def plant(fault: str) -> None:
             before_step(2, lose_the_loss, Criterion.__call__)
         case "kill":
             before_step(2, signal_self, signal.SIGKILL)
+        case "hang":
+            before_step(1, lose_the_images, SplitDataset.__getitem__)
+
+
+def lose_the_images(original: Callable[..., Any]) -> None:
+    def hang(*given: Any) -> None:
+        ask_to_stop(signal.SIGTERM)
+        time.sleep(SECONDS)
+
+    SplitDataset.__getitem__ = hang
 
 
 def lose_the_loss(original: Callable[..., LossReport]) -> None:

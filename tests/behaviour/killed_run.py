@@ -6,7 +6,7 @@ that is asked to stop runs ``command``, words of a command; all others run the l
 once, and each process is a fork, which prints into ``FOLDER-NUMBER.txt``.
 
 Prints, as json and by folder, for each moment how the process ended, the step of the state on disk, whose
-files were read as a run that resumes reads them, and the seconds that it computed after the signal.
+files were read as a run that resumes reads them, and the seconds from the signal to its end.
 """
 
 import itertools
@@ -85,7 +85,7 @@ def signal_at(number: int, point: str, count: int, note: Path) -> None:
             return original(*arguments, **named)
         if number == signal.SIGKILL:
             part(original, *arguments, **named)
-        note.write_bytes(str(time.process_time()).encode())
+        note.write_bytes(str(time.monotonic()).encode())
         # from elsewhere, since workers heed what their parent sends them
         kill = ["kill", f"-{number}", "--", f"-{os.getpgrp()}"]
         subprocess.run(kill, check=True, start_new_session=True)
@@ -122,8 +122,8 @@ def train(case: dict[str, Any], out: Path, moment: list[Any], note: Path) -> Non
         pass
 
 
-def in_a_fork(act: Callable[[], None], said: Path) -> tuple[int, float]:
-    """How a process ended that did this: its exit code, or minus the signal; and how long it computed."""
+def in_a_fork(act: Callable[[], None], said: Path) -> int:
+    """How a process ended that did this: its exit code, or minus the signal."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -140,8 +140,7 @@ def in_a_fork(act: Callable[[], None], said: Path) -> tuple[int, float]:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    _, status, used = os.wait4(child, 0)
-    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def saved_step(out: Path) -> int | None:
@@ -160,8 +159,8 @@ def saved_step(out: Path) -> int | None:
 def carried_out(case: dict[str, Any], out: Path, moment: list[Any], said: Path) -> list[Any]:
     note = out.with_name("signalled")
     note.unlink(missing_ok=True)
-    ended, computed = in_a_fork(lambda: train(case, out, moment, note), said)
-    seconds = computed - float(note.read_text()) if note.exists() else None
+    ended = in_a_fork(lambda: train(case, out, moment, note), said)
+    seconds = time.monotonic() - float(note.read_text()) if note.exists() else None
     return [ended, saved_step(out), seconds]
 
 

@@ -1,11 +1,13 @@
 """A run that is killed anywhere, or asked to stop, and resumed ends with the bits of one left alone."""
 
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,8 @@ import pytest
 
 import detrkit
 from detrkit.errors import DetrkitError
-from detrkit.training.events import Event, Started, Stepped
+from detrkit.training import validate
+from detrkit.training.events import Event, Interrupted, Started, Stepped
 
 DRIVER = Path(__file__).with_name("killed_run.py")
 
@@ -42,7 +45,7 @@ LEFT_ALONE = [0, "", 0]
 
 Moment = list[Any]
 Ends = list[tuple[int, int | None, float | None]]
-"""Of each process: how it ended, the step that was saved, and the seconds it computed after the signal."""
+"""Of each process: how it ended, the step that was saved, and the seconds from the signal to its end."""
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +157,93 @@ def test_a_run_asked_to_stop_saves_says_how_to_go_on_and_ends_as_a_shell_expects
     # after one step; in the validation after step 3, which is given up
     assert [step for _, step, _ in ends[:2]] == [1, 3]
     require_same(out, short.folder / "alone", 9)
+
+
+class Server:
+    """What workers read from, as a network's: when it is away, they wait for ever."""
+
+    def __init__(self) -> None:
+        self.asked = self.ended = 0.0
+
+    def go_away(self) -> None:
+        """A second later the run is asked to stop."""
+        for worker in psutil.Process().children():
+            worker.suspend()
+        threading.Timer(1, self._ask).start()
+
+    def come_back(self, event: Event) -> None:
+        """When the run has saved."""
+        if isinstance(event, Interrupted):
+            self.ended = time.monotonic()
+            for worker in psutil.Process().children():
+                worker.resume()
+
+    def _ask(self) -> None:
+        self.asked = time.monotonic()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("amid", ["training", "validation"])
+def test_a_run_that_waits_for_data_saves_at_once(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    small_detr: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    amid: str,
+) -> None:
+    def lose_it_in_step_3(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 3 and amid == "training":
+            server.go_away()
+
+    def lose_it_with_the_first_image(*given: Any) -> list[Any]:
+        if next(images) == 0 and amid == "validation":
+            server.go_away()
+        return to_results(*given)
+
+    server, images, to_results = Server(), itertools.count(), validate.to_results
+    monkeypatch.setattr(validate, "to_results", lose_it_with_the_first_image)
+    data, out = write_coco(tmp_path / "data", train=COUNTS, val=[1] * 20), tmp_path / "run"
+    settings = small_detr | EXACT | {"data.workers": 1, "train.max_steps": 8, "train.validate_every": 2.5}
+    experiment = detrkit.recipe("detr_r50", settings)
+    events = list(detrkit.fit(experiment, data, out, listeners=[lose_it_in_step_3, server.come_back]))
+    assert 0 < server.ended - server.asked < 5  # torch waits longer for a worker that hangs
+    steps = [event.step for event in events if isinstance(event, Stepped)]
+    assert events[-1] == Interrupted(len(steps), out, signal.SIGTERM)
+    # a worker has two more batches ready; a validation comes after step 7
+    assert len(steps) in ((3, 4, 5) if amid == "training" else (7,))
+    assert next(images) <= (0 if amid == "training" else 12)
+    state = json.loads((out / "last" / "state.json").read_text())
+    assert state["progress"]["step"] == len(steps)
+    assert state["progress"]["validation_due"] is (amid == "validation")
+    *_, finished = detrkit.fit(experiment, data, out, resume=True)
+    assert finished.step == 8
+
+
+@pytest.mark.long
+def test_a_command_whose_workers_never_wake_up_ends_in_half_a_minute(
+    tmp_path: Path, data: Path, small_detr: dict[str, object]
+) -> None:
+    """At its exit, multiprocessing would wait for them."""
+    settings = small_detr | EXACT | {"train.max_steps": 10_000, "data.workers": 2}
+    settings |= {"train.validate_every": 1e6}  # a validation has workers too
+    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    words = ["train", "detr_r50", "--data", data, "--out", tmp_path / "run", *assignments]
+    command = [sys.executable, "-m", "detrkit", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        wait_for_step(tmp_path / "run", 3)
+        workers = psutil.Process(run.pid).children()
+        assert len(workers) == 2
+        for worker in workers:
+            worker.suspend()
+        time.sleep(5)
+        begun = time.monotonic()
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert time.monotonic() - begun < 30
+    assert run.returncode == 143
+    assert "Interrupted by SIGTERM" in said
+    assert "Traceback" not in said
+    assert not any(worker.is_running() for worker in workers)
 
 
 POINTS = [

@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 import detrkit
+from detrkit.data.formats.recognise import read_split
+from detrkit.inference.evaluate import evaluate
 
 TRAIN = [3, 0, 7, 1, 2, 5, 1, 4, 0, 2, 6, 1, 3, 2, 1, 4, 2, 3]
 VAL = [1, 2, 0, 1, 3]
@@ -29,6 +31,7 @@ SETTINGS = {
     "data.max_size": 32,
 }
 CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+BATCH_NORM: dict[str, Any] = {"model_backbone.norm": "batch"}
 WORDLESS = "Another process of this run has ended without a word."
 
 
@@ -94,6 +97,8 @@ def forked(ranks: Ranks) -> Ranks:
         faulty("kill", at=2),
         faulty("break", at=0),
         faulty("diverge", at=2),
+        faulty("hang", at=1),
+        job("statistics", 2, ranks.arguments("statistics", ranks.many, train_max_steps=3, **BATCH_NORM)),
     ]
     (ranks.folder / "jobs.json").write_text(json.dumps(jobs))
     script = [sys.executable, str(Path(__file__).parent / "forked_ranks.py"), str(ranks.folder / "jobs.json")]
@@ -209,6 +214,23 @@ def test_a_loss_that_is_not_finite_is_told_by_the_process_that_knows_its_images(
     assert "".join(told(forked, "diverge")).count("rror") == 1
     (line,) = log(forked.folder / "diverge", "failed")
     assert line["error"].startswith("process 2: the loss is nan in the batch of")
+
+
+def test_one_process_that_is_asked_while_it_waits_for_an_image_ends_all_at_once(forked: Ranks) -> None:
+    assert ended(forked, "hang")["codes"] == [143] * 3, told(forked, "hang")
+    state = json.loads((forked.folder / "hang" / "last" / "state.json").read_text())
+    assert state["progress"]["step"] == 1
+
+
+def test_what_is_judged_has_the_statistics_of_batch_normalisation_that_are_kept(forked: Ranks) -> None:
+    """The figures of two processes are those that one finds for the file."""
+    run = forked.folder / "statistics"
+    assert ended(forked, "statistics")["codes"] == [0, 0], told(forked, "statistics")
+    kept = detrkit.load(run / "model.safetensors")
+    metrics, results = evaluate(kept, read_split(forked.many, "val"), precision="fp64")
+    found = json.loads((run / "evaluation" / "detections.json").read_text())
+    assert [one["score"] for one in found] == pytest.approx([one["score"] for one in results], abs=1e-6)
+    assert json.loads((run / "evaluation" / "metrics.json").read_text()) == metrics.to_dict()
 
 
 def test_a_bug_of_one_process_is_traced_by_it_alone(forked: Ranks) -> None:

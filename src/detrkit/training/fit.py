@@ -84,7 +84,8 @@ def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Ev
     launched = None
     if progress.validation_due:
         yield from _validated(run, saver, interruption)
-    for batches, data_seconds in _timed(_batches(run), interruption):
+    steps = _timed(_batches(run), interruption)  # with a name, what it keeps outlives this function's error
+    for batches, data_seconds in steps:
         if settings.patience and progress.validations_without_gain >= settings.patience:
             return f"the AP did not rise for {settings.patience} validations"
         totals, stop, unread = agree(batches, run.detector.max_objects, interruption.requested)

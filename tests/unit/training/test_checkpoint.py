@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
+from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.settings.training import AdamWSettings, OptimSettings, SgdSettings
 from detrkit.training import checkpoint
@@ -114,6 +115,24 @@ def test_a_state_in_double_precision_is_restored_in_it(
     checkpoint.restore(tmp_path, restored)
     assert_equal(restored, saved)
     assert restored.optimizer.state[restored.detector.body[2].weight]["exp_avg"].dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore:.*a meta parameter in the current model, which is a no-op")
+def test_what_adam_has_of_a_parameter_is_on_its_device(
+    build_state: Callable[..., State], build_tiny: Callable[[int], Detector], tmp_path: Path
+) -> None:
+    """The count of steps too, which its fused kernel reads there."""
+    saved = build_state(averaged=False)
+    train(saved, 2)
+    checkpoint.save(tmp_path, saved, EXPERIMENT)
+    detector = build_tiny(1).to("meta")
+    optimizer = build_optimizer(detector, ADAMW)
+    checkpoint.restore(tmp_path, State(Progress(), detector, optimizer, None, None))
+    for parameter in detector.parameters():
+        if parameter.requires_grad:
+            kept = optimizer.state[parameter]
+            assert kept.keys() == {"step", "exp_avg", "exp_avg_sq"}
+            assert {value.device.type for value in kept.values()} == {"meta"}
 
 
 def test_the_settings_of_the_run_are_kept(build_state: Callable[..., State], tmp_path: Path) -> None:
