@@ -322,6 +322,8 @@ def test_a_budget_is_turned_into_steps_once(
     command = ["train", "detr_r50", "--data", data, "--out", out, "--budget", "1s", *assignments]
     assert run(*command).exit_code == 0
     assert "# The budget of 1s is " in (out / "experiment.toml").read_text()
-    assert run(*command, "--resume").exit_code == 0
+    again = run(*command, "--resume")
+    assert again.exit_code == 0
+    assert "steps that it began with, not 1s." in again.stderr
     assert run("train", out / "experiment.toml", "--data", data, "--out", out, "--resume").exit_code == 0
     assert run("evaluate", out, "--data", data, "--workers", 0).exit_code == 0

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import detrkit
-from detrkit.training.events import Event, Interrupted, Started, Stepped
+from detrkit.training.events import Event, Interrupted, Started, Stepped, Validated
 
 COUNTS = [3, 0, 7, 1, 2, 5, 1, 4, 0, 2, 6, 1, 3, 2, 1, 4, 2, 3]
 """Objects per image; two images have none, and one more than there are queries."""
@@ -234,6 +234,35 @@ def test_a_run_resumed_with_another_dataset_says_so(
     told = [note for note in begun.notes if "is not what this run began with" in note]
     assert len(told) == 1
     assert str(path) in told[0]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_best_of_another_validation_split_counts_no_more(
+    tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object], same: bool
+) -> None:
+    data = write_coco(tmp_path / "data", train=COUNTS, val=[1, 2])
+    experiment, out = detrkit.recipe("detr_r50", small_detr | EXACT), tmp_path / "run"
+    for event in detrkit.fit(experiment, data, out):
+        if isinstance(event, Validated):
+            os.kill(os.getpid(), signal.SIGTERM)
+    state = json.loads((out / "last" / "state.json").read_text())
+    state["progress"]["best_ap"] = 0.9  # which nothing here comes to
+    (out / "last" / "state.json").write_text(json.dumps(state))
+    (out / "begun.json").write_text("damaged")  # the state itself says what was judged
+    if not same:
+        path = data / "annotations" / "instances_val.json"
+        content = json.loads(path.read_text())
+        content["images"][0]["file_name"] = content["images"][1]["file_name"]
+        path.write_text(json.dumps(content))
+
+    begun, *events = train(data, out, small_detr | EXACT, resume=True)
+    assert isinstance(begun, Started)
+    told = [note for note in begun.notes if "0.900, is of another validation split" in note]
+    assert len(told) == (not same)
+    first, *_ = [event for event in events if isinstance(event, Validated)]
+    assert first.kept is not same
+    kept = json.loads((out / "last" / "state.json").read_text())["progress"]["best_ap"]
+    assert (kept == 0.9) is same
 
 
 def test_telling_the_matches_changes_no_bit(

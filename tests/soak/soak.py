@@ -36,6 +36,8 @@ SETTINGS = {
 }
 MEASURED = ("seconds", "data_seconds", "images_per_second", "data_share", "memory", "raw_seconds")
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+GRACE = 30
+"""Seconds in which a run ends that is asked to stop."""
 TIMEOUT = 300
 """Seconds after which a command hangs, since none takes a fifth of that."""
 
@@ -99,12 +101,18 @@ def killed(soak: Soak, out: Path, seed: int) -> bool:
 def asked_to_stop(soak: Soak, out: Path, seed: int) -> bool:
     process, number = train(soak, out, seed), soak.rng.choice(ASKED)
     some_time(soak)
-    begun = time.monotonic()
+    before, begun = log_of(out), time.monotonic()
     os.killpg(process.pid, number)
-    code = soak.ended(process)
-    soak.slowest_end = max(soak.slowest_end, time.monotonic() - begun)
-    # before the first step there is nothing to save, and the signal itself ends the run
-    soak.require(code in (128 + number, -number, 0), f"a run that {number.name} asks to stop ends with it")
+    code, seconds = soak.ended(process), time.monotonic() - begun
+    soak.slowest_end = max(soak.slowest_end, seconds)
+    soak.require(seconds <= GRACE, f"a run that {number.name} asks to stop ends within {GRACE} s")
+    if code == -number:  # before its first step there is nothing to save, and the signal itself ends it
+        soak.require(log_of(out) == before, f"a run that {number.name} itself ends has taken no step")
+        return True
+    soak.require(code in (128 + number, 0), f"a run that {number.name} asks to stop ends with it")
+    state = json.loads((out / "last" / "state.json").read_text("utf-8"))
+    last = max(line["step"] for line in log_of(out))
+    soak.require(state["progress"]["step"] == last, f"a run that {number.name} ends has saved its last step")
     return True
 
 
@@ -169,7 +177,8 @@ def evaluated(soak: Soak, out: Path) -> dict[str, Any]:
 
 def log_of(out: Path) -> list[dict[str, Any]]:
     """Steps and validations, without what a clock or a gauge measured."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+    log = out / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
     kept = [line for line in lines if line["event"] in ("step", "validation")]
     return [{key: value for key, value in line.items() if key not in MEASURED} for line in kept]
 

@@ -1,6 +1,7 @@
 """``run.json``: what was run, on what, and what it took."""
 
 import json
+import logging
 import re
 import shlex
 import subprocess
@@ -19,6 +20,8 @@ from detrkit.training.events import Event, Finished, Interrupted, Skipped, Start
 from detrkit.training.refusals import Refusals
 from detrkit.weights import store
 
+logger = logging.getLogger(__name__)
+
 _LIBRARIES = ("torch", "torchvision", "accelerate", "numpy", "hotcoco")
 
 
@@ -29,10 +32,11 @@ class RunHeader:
     ``folder`` (where it was given), ``commit`` (of that folder, None where git knows none), ``data`` and
     ``init`` (absolute), ``splits`` (``train``, ``val``), ``images`` (of each), ``machine``, ``versions``,
     ``device``, ``processes``, ``steps``, ``images_per_step``, ``parameters``, ``trainable_parameters``,
-    ``notes``, ``started`` (UTC), ``resumed`` (each time: ``step``, ``processes``, ``started``, ``command``,
-    ``folder``, ``commit``, ``machine``), ``state`` (``running``, ``interrupted`` or ``finished``), ``ended``,
-    ``seconds`` (of the wall's clock, over all resumptions, but for what a kill left untold) and
-    ``peak_memory`` (bytes, None before the first step). A resumed run keeps all of its first start.
+    ``notes``, ``started`` (UTC), ``resumed`` (each time: ``step``, ``processes``, ``data``, ``images``,
+    ``notes``, ``started``, ``command``, ``folder``, ``commit``, ``machine``), ``state`` (``running``,
+    ``interrupted``, ``finished`` or ``failed``), ``ended``, ``seconds`` (of the wall's clock, over all
+    resumptions, but for what a kill left untold) and ``peak_memory`` (bytes, None before the first step). A
+    resumed run keeps all of its first start, if that can be read.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class RunHeader:
             case Started():
                 self._start(event)
             case Stepped():
-                self._header["peak_memory"] = max(self._header["peak_memory"] or 0, event.memory)
+                self._header["peak_memory"] = max(self._header.get("peak_memory") or 0, event.memory)
             case Skipped():
                 pass
             case Validated():
@@ -76,16 +80,39 @@ class RunHeader:
             case Finished():
                 self._end("finished")
 
+    def fail(self) -> None:
+        """Note that an error ended the run, if it had begun, in the main process alone."""
+        if self._header and PartialState().is_main_process:
+            self._end("failed")
+
     def _start(self, event: Started) -> None:
         session = _session(self._started)
-        if self._resume and self._path.exists():
-            self._header = read_header(self._path)
-            self._header["resumed"].append({"step": event.step, "processes": event.processes, **session})
+        self._header = self._before()
+        if self._header:
+            again = {
+                "step": event.step,
+                "processes": event.processes,
+                "data": self._given["data"],
+                "images": _images(event),
+                "notes": event.notes,
+                **session,
+            }
+            self._header["resumed"] = [*self._header.get("resumed", []), again]
         else:
             self._header = _header(event, self._given, session)
-        self._seconds_before = self._header["seconds"]
+        self._seconds_before = self._header.get("seconds") or 0.0
         self._header |= {"state": "running", "ended": None}
         self._write()
+
+    def _before(self) -> dict[str, Any]:
+        """What the file of a run that is resumed says; nothing, with a warning, where it is damaged."""
+        if not (self._resume and self._path.exists()):
+            return {}
+        try:
+            return read_header(self._path)
+        except DetrkitError as error:
+            logger.warning("%s It is written anew, and tells of the run from here on.", error)
+            return {}
 
     def _end(self, state: str) -> None:
         self._header |= {"state": state, "ended": _written(datetime.now(UTC))}
@@ -119,7 +146,7 @@ def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> d
         **given,
         **session,
         "splits": {"train": data.train_split, "val": data.val_split},
-        "images": {"train": length.num_images, "val": event.val_images},
+        "images": _images(event),
         "versions": {name: version(name) for name in _LIBRARIES},
         "device": event.device,
         "processes": event.processes,
@@ -132,6 +159,10 @@ def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> d
         "seconds": 0.0,
         "peak_memory": None,
     }
+
+
+def _images(event: Started) -> dict[str, int]:
+    return {"train": event.length.num_images, "val": event.val_images}
 
 
 def without_passwords(command: str) -> str:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from detrkit.training.refusals import Refusals, reason
 
 logger = logging.getLogger(__name__)
 
+_RESERVE = 19
+"""After a write that the disk refused, so much longer goes into the run before the next."""
+
 _LASTING = ("step", "skipped", "validation")
 """What a resumed run has behind it, up to the step that it resumes from."""
 
@@ -22,14 +27,17 @@ class JsonLines:
 
     A line has ``step`` and ``event``: ``step``, ``skipped``, ``validation``, ``interrupted``, ``finished`` or
     ``failed``. Lines after the step that a run resumes from are taken back, since the run does those steps
-    again. Lines that the disk refuses wait and are written, in order, before the next.
+    again. Lines that the disk refuses wait and are written, in order, before the next. They are tried again
+    so seldom that it takes a twentieth of the time at most, and at the end.
 
     Raises:
         DetrkitError: the log cannot be written at the start of the run, or lines still wait at its end.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / "log.jsonl"
+        self._clock = clock
+        self._next_try = 0.0
         self._step: int | None = None
         self._size = 0
         """Bytes of the file that are whole lines; a write that failed may have left more."""
@@ -46,20 +54,26 @@ class JsonLines:
         if isinstance(event, Started):
             self._take_back(event)
             return
-        self._write(as_line(event))
-        if isinstance(event, Finished | Interrupted):
+        ends = isinstance(event, Finished | Interrupted)
+        self._write(as_line(event), now=ends)
+        if ends:
             self._require_written()
 
     def fail(self, error: DetrkitError) -> None:
         """Write what ended the run after the last step, if it had begun, in the main process alone."""
         if self._step is not None and PartialState().is_main_process:
-            self._write({"event": "failed", "step": self._step, "error": str(error)})
+            self._write({"event": "failed", "step": self._step, "error": str(error)}, now=True)
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: dict[str, Any], now: bool) -> None:
         self._waiting.append(_encoded(line))
+        begun = self._clock()
+        if begun < self._next_try and not now:
+            return
         try:
             self._size = _append(self.path, self._size, b"".join(self._waiting))
         except OSError as error:
+            ended = self._clock()
+            self._next_try = ended + _RESERVE * (ended - begun)
             self._refusals.tell(error)
             return
         self._waiting = []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.loader import telling_of_ended_workers
+from detrkit.errors import DetrkitError
 from detrkit.monitoring.header import RunHeader
 from detrkit.monitoring.jsonl import JsonLines
 from detrkit.monitoring.trackers import Trackers
@@ -43,13 +44,20 @@ def fit(
     trackers = Trackers(folder, experiment.train.trackers)
     log = JsonLines(folder)
     heard: list[Listener] = [header, log, trackers, *listeners]
+
+    def tell(error: DetrkitError) -> None:
+        if not claim.lost:  # else the records are another job's
+            log.fail(error)
+            header.fail()
+
     with (
         Claim(folder) as claim,  # to the end, since the log has a last word after the loop
         closing(train(experiment, data, out, resume, init, read_data, claim)) as events,
-        ending_together(log.fail),
+        ending_together(tell),
         telling_of_ended_workers(),
     ):
         for event in events:
+            claim.hold()
             for listener in heard:
                 listener(event)
             yield event

@@ -51,7 +51,8 @@ def measure_steps(run: Run) -> int:
 
 
 def _measure(run: Run) -> Pace:
-    before = copy.deepcopy(run.detector.state_dict())
+    before, scaler = copy.deepcopy(run.detector.state_dict()), run.state.scaler
+    scale = scaler and scaler.state_dict()
     times = []
     run.model.train()
     for number, batches in enumerate(run.training_steps(range(_WARM_UP + _TIMED))):
@@ -69,4 +70,6 @@ def _measure(run: Run) -> Pace:
     validation = time.perf_counter() - start
     run.detector.load_state_dict(before)
     forget(run.optimizer)
+    if scaler is not None and scale is not None:
+        scaler.load_state_dict(scale)
     return Pace(float(torch.tensor(times[_WARM_UP:]).median()), validation)

@@ -9,10 +9,11 @@ dropout and learning rate need no place here, since they are functions of the se
 import json
 import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,24 +28,38 @@ _VERSION = 1
 _STATE = "state.json"
 _TENSORS = re.compile(r"tensors-\d+\.safetensors")
 _UNFINISHED = re.compile(r"\.tensors-\d+\.safetensors\.writing|\.state\.json\.tmp")
-_ENTRIES = {"tensors", "progress", "optimizer", "average_count", "scaler", "experiment", "categories"}
 
 
 @dataclass
 class Progress:
     """How far a run is, in steps of ``images_per_step`` on any number of processes, and how well it did.
 
-    ``validation_due``: the validation after ``step`` is not done yet.
+    ``validation_due``: the validation after ``step`` is not done yet. ``judged_on`` is the digest of the
+    split that ``best_ap`` is of, empty before the first validation and in older states.
     """
 
     step: int = 0
     images_per_step: int = 0
     best_ap: float = -1.0
     best_step: int = 0
+    judged_on: str = ""
     validations_without_gain: int = 0
     validation_due: bool = False
     skipped_images: list[int] = field(default_factory=list)
     skipped_steps: int = 0
+
+
+class _Saved(msgspec.Struct):
+    """``state.json``."""
+
+    version: Literal[1]
+    tensors: str
+    progress: Progress
+    optimizer: dict[str, dict[str, float]]
+    average_count: int
+    scaler: dict[str, float] | None
+    experiment: dict[str, Any]
+    categories: list[Category]
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,9 @@ def save(folder: Path, state: State, experiment: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written. The previous state is untouched.
     """
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        store.flush(folder.parent)
     name, named = f"tensors-{state.progress.step:08d}.safetensors", _tensors_of(folder)
     if named is not None or not is_saved(folder):  # else it is not known which tensors are needed
         _remove_stale(folder, named)  # what a kill left may be what fills the disk
@@ -98,34 +115,35 @@ def is_saved(folder: Path) -> bool:
 
 def read_experiment(folder: Path) -> dict[str, Any]:
     """The settings of the run whose state lies in ``folder``."""
-    return _read_json(folder)["experiment"]
+    return _read_json(folder).experiment
 
 
 def read_images_per_step(folder: Path) -> int | None:
     """What a step of the run has whose state lies in ``folder``; None where an older state does not say."""
-    return _read_json(folder)["progress"].get("images_per_step")
+    return _read_json(folder).progress.images_per_step or None
 
 
 def restore(folder: Path, state: State) -> None:
     """Put the saved state into the parts of ``state``. DetrkitError where it is damaged or does not fit."""
-    rest = _read_json(folder)
-    path = folder / rest["tensors"]
-    categories = tuple(Category(*row) for row in rest["categories"])
-    require_same_categories(state.detector.categories, categories, "the dataset of the resumed run")
+    saved = _read_json(folder)
+    path = folder / saved.tensors
+    require_same_categories(
+        state.detector.categories, tuple(saved.categories), "the dataset of the resumed run"
+    )
     tensors, _ = store.read_tensors(path)
     try:
         state.detector.load_state_dict(_unprefixed("detector", tensors))
         if state.average is not None:
             state.average.module.load_state_dict(_unprefixed("average", tensors))
-            state.average.count = rest["average_count"]
-        _restore_optimizer(state, _unprefixed("optimizer", tensors), rest["optimizer"])
+            state.average.count = saved.average_count
+        _restore_optimizer(state, _unprefixed("optimizer", tensors), saved.optimizer)
         if state.scaler is not None:
-            state.scaler.load_state_dict(rest["scaler"])
+            state.scaler.load_state_dict(saved.scaler or {})
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DetrkitError(f"{path} does not fit the run's settings: {reason}") from None
-    for name, value in rest["progress"].items():
-        setattr(state.progress, name, value)
+    for part in fields(Progress):
+        setattr(state.progress, part.name, getattr(saved.progress, part.name))
 
 
 def _tensors_of(folder: Path) -> str | None:
@@ -143,21 +161,21 @@ def _remove_stale(folder: Path, tensors: str | None) -> None:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
 
-def _read_json(folder: Path) -> dict[str, Any]:
+def _read_json(folder: Path) -> _Saved:
     path = folder / _STATE
     try:
-        found = json.loads(path.read_text("utf-8"))
+        saved = msgspec.convert(json.loads(path.read_text("utf-8")), _Saved)
     except (FileNotFoundError, NotADirectoryError):
         raise DetrkitError(
             f"there is no training state to resume from in {folder}: start without --resume."
         ) from None
+    except msgspec.ValidationError as error:
+        raise DetrkitError(f"{path} is not a training state of version {_VERSION} ({error}).") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(f"{path} is damaged ({error}): start another run.") from None
-    if not isinstance(found, dict) or found.get("version") != _VERSION or not found.keys() >= _ENTRIES:
-        raise DetrkitError(f"{path} is not a training state of version {_VERSION}.")
-    if not _TENSORS.fullmatch(str(found["tensors"])):
-        raise DetrkitError(f"{path} names the tensors {shown(found['tensors'])}, which is no file beside it.")
-    return found
+    if not _TENSORS.fullmatch(saved.tensors):
+        raise DetrkitError(f"{path} names the tensors {shown(saved.tensors)}, which is no file beside it.")
+    return saved
 
 
 def _names(state: State) -> list[tuple[str, Tensor]]:

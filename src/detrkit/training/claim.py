@@ -38,6 +38,8 @@ class Claim:
         self._out = out
         self._path = out / _NAME
         self._descriptor: int | None = None
+        self.lost = False
+        """Whether another process has the folder since ``hold`` found so."""
 
     def take(self) -> None:
         """Claim the folder, which must be there. Where nothing can be locked, that is warned of.
@@ -57,6 +59,21 @@ class Claim:
                 reason(error),
                 self._out,
             )
+
+    def hold(self) -> None:
+        """Require that the folder is still this job's, which it may be asked before every write.
+
+        A lock goes with a folder that is moved. Where another has its name now, that is claimed.
+
+        Raises:
+            DetrkitError: another process has it.
+        """
+        if self._descriptor is None or _is_named(self._descriptor, self._path, gone=True):
+            return
+        os.close(self._descriptor)
+        self._descriptor, self.lost = None, True
+        self.take()
+        self.lost = False
 
     def __enter__(self) -> "Claim":
         return self
@@ -102,12 +119,12 @@ class Claim:
             raise
 
 
-def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` is still the name of the open file."""
+def _is_named(descriptor: int, path: Path, gone: bool = False) -> bool:
+    """Whether ``path`` is still the name of the open file; ``gone`` where it names none."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+    except OSError:
+        return gone
 
 
 def _sign(descriptor: int) -> None:

@@ -63,7 +63,7 @@ def fit(
     start = None if init is None else Path(init)
     with determinism(experiment.train.deterministic):
         run = prepare(experiment, Path(data), Path(out), resume, start, measure_steps, read_data, claim)
-        progress, saver = run.state.progress, Saver(run)
+        progress, saver = run.state.progress, Saver(run, claim)
         yield _started(run)
 
         with Interruption(tells=run.accelerator.is_main_process) as interruption:
@@ -257,6 +257,7 @@ def _validate(run: Run, saver: Saver, interruption: Interruption) -> Validated:
     progress.validation_due = False
     if kept:
         progress.best_ap, progress.best_step = ap, progress.step
+        progress.judged_on = run.validation.digest()
         saver.keep(found)
     give_back_memory()
     return Validated(

@@ -1,6 +1,7 @@
 """Setting a run up: from settings and a dataset to the parts that the loop moves."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ from detrkit.training.schedule import Length, plan
 from detrkit.weights import store
 from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.transfer import Row, transfer
+
+logger = logging.getLogger(__name__)
 
 _SETTINGS, _ORIGINS, _BEGUN = "experiment.toml", "init.json", "begun.json"
 
@@ -143,6 +146,7 @@ def prepare(
         require_images(catalog, may_lack=experiment.data.max_skipped_images)
     require_objects(train)
     images_per_step = experiment.data.batch_size * experiment.train.accumulate * accelerator.num_processes
+    budget = experiment.train.budget
     if resume:
         if accelerator.is_main_process and out.is_dir():
             _take(claim)
@@ -151,7 +155,7 @@ def prepare(
     else:
         _require_fresh(out)
     saved = resume and checkpoint.is_saved(out / "last")
-    begun = _read_begun(out) if resume else {}
+    begun = _read_begun(out, required=not saved) if resume else {}
     before = checkpoint.read_images_per_step(out / "last") if saved else begun.get("images_per_step")
     images_per_step = before or images_per_step
 
@@ -161,6 +165,7 @@ def prepare(
     run = _assemble(experiment, out, accelerator, train, validation, images_per_step, detector, origins)
     if saved:
         checkpoint.restore(out / "last", run.state)
+        run.notes.extend(_judged_anew(run))
     elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
     begins = not (resume and (saved or _has_begun(out)))
@@ -168,6 +173,8 @@ def prepare(
         _write_beginning(run, init, claim)
     if resume and not saved:
         run.notes.append("No step of this run was saved before: it starts from its beginning.")
+    if budget is not None and run.experiment.train.budget is None and not begins:
+        run.notes.append(f"The run keeps the {run.length.steps} steps that it began with, not {budget}.")
     run.notes.extend(_changed(begun, {"train": train, "validation": validation}))
     accelerator.wait_for_everyone()
     return run
@@ -245,6 +252,7 @@ def _write_beginning(run: Run, init: Path | None, claim: Claim | None) -> None:
     """Write what a run begins with. Where the settings are there, so is all else."""
     try:
         run.out.mkdir(parents=True, exist_ok=True)
+        store.flush(run.out.parent)
         _take(claim)
         _require_fresh(run.out)  # another job may have begun there since
         (run.out / _ORIGINS).unlink(missing_ok=True)
@@ -268,16 +276,38 @@ def _beginning(run: Run) -> dict[str, Any]:
     return {"images_per_step": run.length.images_per_step, **digests}
 
 
-def _read_begun(out: Path) -> dict[str, Any]:
-    """What ``_beginning`` said; nothing in folders of older runs."""
+def _read_begun(out: Path, required: bool) -> dict[str, Any]:
+    """What ``_beginning`` said; nothing in folders of older runs.
+
+    A damaged one that is not required is warned of.
+    """
     path = out / _BEGUN
     try:
         found = json.loads(path.read_text("utf-8")) if path.exists() and _has_begun(out) else {}
         if not isinstance(found.get("images_per_step", 1), int):
             raise TypeError("images_per_step is no whole number")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise DetrkitError(f"{path} cannot be read ({error}): restore it, or begin another run.") from None
+        if required:
+            raise DetrkitError(
+                f"{path} cannot be read ({error}): restore it, or begin another run."
+            ) from None
+        logger.warning("%s cannot be read (%s): whether the dataset has changed is not known.", path, error)
+        return {}
     return found
+
+
+def _judged_anew(run: Run) -> list[str]:
+    """Forget the best AP of a run whose validation split is another now, and say so."""
+    progress, digest = run.state.progress, run.validation.digest()
+    if progress.judged_on in ("", digest):
+        return []
+    note = (
+        f"The best AP so far, {progress.best_ap:.3f}, is of another validation split and counts no more: "
+        "what is validated next is kept."
+    )
+    progress.best_ap, progress.best_step, progress.validations_without_gain = -1.0, 0, 0
+    progress.judged_on = digest
+    return [note]
 
 
 def _changed(begun: dict[str, Any], splits: dict[str, Catalog]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detrkit.errors import DetrkitError
 from detrkit.training import checkpoint
+from detrkit.training.claim import Claim
 from detrkit.training.prepare import Run
 from detrkit.training.refusals import Refusals, reason
 from detrkit.training.validate import Validation, write_validation
@@ -35,11 +36,13 @@ class Saver:
     """Writes the state of a run and its best weights, in the main process alone.
 
     The best weights come first: a state on disk never tells of weights that are not there. Where the disk
-    refused them, they wait in memory.
+    refused them, they wait in memory. Nothing is written where another job has the run folder by now, as
+    ``claim`` says if there is one: that is a DetrkitError.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, claim: Claim | None = None) -> None:
         self._run = run
+        self._claim = claim
         self._waiting: _Best | None = None
         self._saved_step = run.state.progress.step
         self._error: OSError | None = None
@@ -89,6 +92,8 @@ class Saver:
 
     def _tried(self, write: Callable[[], None]) -> OSError | None:
         """What the disk said against it, if anything."""
+        if self._claim is not None:
+            self._claim.hold()
         start = time.monotonic()
         try:
             write()

@@ -140,11 +140,16 @@ def replace(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as written:
         os.fsync(written.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)
+
+
+def flush(folder: Path) -> None:
+    """Flush to the disk which files and folders lie in a folder."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 @contextmanager

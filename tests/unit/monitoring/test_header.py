@@ -97,7 +97,7 @@ def test_a_resumed_run_keeps_its_start_and_adds_its_time(
 
     monkeypatch.setattr(sys, "argv", ["detrkit", "train", "--resume"])
     again = RunHeader(tmp_path, tmp_path / "elsewhere", resume=True)
-    tell(again, events.started(step=5), events.stepped(2))
+    tell(again, events.started(step=5, notes=["the dataset has changed"]), events.stepped(2))
     clock.append(107.0)
     tell(again, events.finished(6))
     found = read_header(tmp_path / "run.json")
@@ -110,6 +110,33 @@ def test_a_resumed_run_keeps_its_start_and_adds_its_time(
     (resumed,) = found["resumed"]
     assert (resumed["step"], resumed["command"]) == (5, "detrkit train --resume")
     assert resumed["machine"] == describe_machine()
+    assert (resumed["data"], resumed["images"]) == (str(tmp_path / "elsewhere"), {"train": 16, "val": 5})
+    assert resumed["notes"] == ["the dataset has changed"]
+
+
+def test_an_error_that_ends_a_run_that_had_begun_is_its_state(
+    events: Any, tell: Callable, tmp_path: Path
+) -> None:
+    listener = RunHeader(tmp_path, tmp_path)
+    listener.fail()
+    assert not (tmp_path / "run.json").exists()
+    tell(listener, events.started())
+    listener.fail()
+    found = read_header(tmp_path / "run.json")
+    assert found["state"] == "failed"
+    assert found["ended"] >= found["started"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"detrkit": '])
+def test_a_damaged_header_of_a_resumed_run_is_told_and_written_anew(
+    events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    (tmp_path / "run.json").write_text(text)
+    tell(RunHeader(tmp_path, tmp_path, resume=True), events.started(step=5), events.finished(6))
+    (record,) = caplog.records
+    assert str(tmp_path / "run.json") in record.getMessage()
+    found = read_header(tmp_path / "run.json")
+    assert (found["state"], found["resumed"]) == ("finished", [])
 
 
 def test_a_fresh_run_in_the_same_folder_has_a_fresh_header(

@@ -1,3 +1,4 @@
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from detrkit.errors import DetrkitError
+from detrkit.monitoring import jsonl
 from detrkit.monitoring.jsonl import JsonLines, read_log
 from detrkit.training.events import Skipped
 
@@ -143,7 +145,7 @@ def test_lines_that_cannot_be_written_wait_and_half_a_line_is_taken_back(
 ) -> None:
     folder, away = tmp_path / "run", tmp_path / "away"
     folder.mkdir()
-    log = JsonLines(folder)
+    log = JsonLines(folder, clock=lambda: 0.0)
     tell(log, events.started(), events.stepped(1))
     with log.path.open("a") as file:
         file.write('{"event": "step", "st')  # as a disk leaves it that becomes full
@@ -156,6 +158,31 @@ def test_lines_that_cannot_be_written_wait_and_half_a_line_is_taken_back(
     warned, over = [record.getMessage() for record in caplog.records]
     assert f"{log.path} cannot be written (No such file or directory)" in warned
     assert over == f"{log.path} is written again."
+
+
+def test_a_disk_that_refuses_slowly_takes_a_twentieth_of_the_time(
+    events: Any, tell: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tries, full = [100.0], [], True
+    append = jsonl._append
+
+    def slow(*given: Any) -> int:
+        tries.append(now[0])
+        now[0] += 2
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(*given)
+
+    log = JsonLines(tmp_path, clock=lambda: now[0])
+    tell(log, events.started())
+    monkeypatch.setattr(jsonl, "_append", slow)
+    for step in range(1, 101):
+        tell(log, events.stepped(step))
+        now[0] += 1
+    assert tries == [100, 140, 180]
+    full = False
+    tell(log, events.interrupted(100))  # at the end it is tried whenever the last time was
+    assert [line["step"] for line in lines(tmp_path)] == [*range(1, 101), 100]
 
 
 def test_a_run_does_not_end_well_with_lines_that_were_never_written(

@@ -282,6 +282,43 @@ def test_a_damaged_json_is_refused(build_state: Callable[..., State], tmp_path: 
         checkpoint.read_experiment(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("tensors", 3),
+        ("tensors", "../tensors-00000000.safetensors"),
+        ("progress", {"step": "3"}),
+        ("progress", {"skipped_images": 5}),
+        ("progress", [1]),
+        ("optimizer", {"head.weight": 1.0}),
+        ("optimizer", {"head.weight": {"step": "x"}}),
+        ("average_count", None),
+        ("experiment", "detr_r50"),
+        ("categories", [["1", "cat"]]),
+    ],
+)
+def test_a_json_of_other_values_is_refused(
+    build_state: Callable[..., State], tmp_path: Path, entry: str, value: object
+) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
+    assert "state.json" in refusal(tmp_path, build_state())
+
+
+def test_what_progress_does_not_have_is_not_restored(
+    build_state: Callable[..., State], tmp_path: Path
+) -> None:
+    checkpoint.save(tmp_path, build_state(), EXPERIMENT)
+    path = tmp_path / "state.json"
+    found = json.loads(path.read_text())
+    found["progress"] |= {"step": 7, "__class__": "x", "__dict__": {"step": 9}}
+    path.write_text(json.dumps(found))
+    restored = build_state()
+    checkpoint.restore(tmp_path, restored)
+    assert restored.progress == Progress(step=7)
+
+
 def test_a_json_whose_tensors_are_gone_or_cut_is_refused(
     build_state: Callable[..., State], tmp_path: Path
 ) -> None:
@@ -314,6 +351,7 @@ def test_the_json_holds_nothing_but_json(build_state: Callable[..., State], tmp_
         "images_per_step": 0,
         "best_ap": -1.0,
         "best_step": 0,
+        "judged_on": "",
         "validations_without_gain": 0,
         "validation_due": False,
         "skipped_images": [],

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from detrkit.detectors.build import build_detector
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.training.claim import Claim
+from detrkit.training.events import Stepped
 
 HOLDER = """
 import sys, time
@@ -165,3 +167,50 @@ def test_a_new_run_is_refused_where_another_has_begun_since_it_looked(
     monkeypatch.setattr("detrkit.training.prepare.build_detector", build_as_another_begins)
     with pytest.raises(DetrkitError, match="already holds a run"):
         next(detrkit.fit(experiment, data, out))
+
+
+def move_and_copy(folder: Path) -> None:
+    """The folder goes elsewhere with its lock, and another with the same content has its name."""
+    moved = folder.with_name("moved")
+    folder.rename(moved)
+    shutil.copytree(moved, folder)
+
+
+def test_a_lock_follows_the_name_of_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with Claim(out) as claim:
+        claim.hold()  # nothing was taken yet
+        claim.take()
+        claim.hold()
+        move_and_copy(out)
+        claim.hold()
+        assert not claim.lost
+        other = [sys.executable, "-c", HOLDER, str(out)]
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert f"belongs to a job that is training in it (process {os.getpid()} on" in refused.stderr
+        shutil.rmtree(out)
+        claim.hold()  # a folder that is away may come back
+
+
+def test_a_run_whose_folder_another_job_has_by_now_ends_and_writes_nothing(
+    tmp_path: Path, write_coco: Callable[..., Path], small_detr: dict[str, object]
+) -> None:
+    data, out = write_coco(tmp_path / "data", train=[1], val=[1]), tmp_path / "run"
+    settings = small_detr | {"train.max_steps": 3, "train.checkpoint_every": 1, "train.trackers": []}
+    events = detrkit.fit(detrkit.recipe("detr_r50", settings), data, out)
+    while not isinstance(next(events), Stepped):
+        pass
+    move_and_copy(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    before.pop(out / "run.lock")
+    other = [sys.executable, "-c", HOLDER, str(out)]
+    with subprocess.Popen(other, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"taken\n"
+        with pytest.raises(DetrkitError, match=f"process {holder.pid} on"):
+            list(events)
+        after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        after.pop(out / "run.lock")
+        holder.kill()
+    assert after == before
