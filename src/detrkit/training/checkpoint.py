@@ -118,9 +118,9 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     return _read_json(folder).experiment
 
 
-def read_images_per_step(folder: Path) -> int | None:
-    """What a step of the run has whose state lies in ``folder``; None where an older state does not say."""
-    return _read_json(folder).progress.images_per_step or None
+def read_images_per_step(folder: Path) -> int:
+    """What a step of the run has whose state lies in ``folder``; 0 where an older state does not say."""
+    return _read_json(folder).progress.images_per_step
 
 
 def restore(folder: Path, state: State) -> None:

@@ -1,12 +1,9 @@
 """Setting a run up: from settings and a dataset to the parts that the loop moves."""
 
-import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,34 +26,17 @@ from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError
 from detrkit.inference.load import read
 from detrkit.models.pretrained import load_pretrained
-from detrkit.settings.experiment import Experiment, parse, recipe, to_toml
-from detrkit.settings.section import describe
+from detrkit.settings.experiment import Experiment
 from detrkit.settings.training import TrainSettings
 from detrkit.structures import Batch
-from detrkit.training import checkpoint
+from detrkit.training import beginning, checkpoint
 from detrkit.training.averaging import Average
 from detrkit.training.claim import Claim
 from detrkit.training.memory import recompute_activations
 from detrkit.training.optimise import build_optimizer
 from detrkit.training.schedule import Length, plan
-from detrkit.weights import store
 from detrkit.weights.architecture import require_same_architecture
 from detrkit.weights.transfer import Row, transfer
-
-logger = logging.getLogger(__name__)
-
-_SETTINGS, _ORIGINS, _BEGUN = "experiment.toml", "init.json", "begun.json"
-
-_MAY_CHANGE = {
-    "data.workers",
-    "data.max_skipped_images",
-    "train.max_skipped_steps",
-    "train.checkpoint_every",
-    "train.update_ratio_every",
-    "train.validate_raw",
-    "train.trackers",
-}
-"""Settings that a resumed run may change, since no weight that it has depends on them."""
 
 
 @dataclass(frozen=True)
@@ -148,15 +128,15 @@ def prepare(
     images_per_step = experiment.data.batch_size * experiment.train.accumulate * accelerator.num_processes
     budget = experiment.train.budget
     if resume:
-        if accelerator.is_main_process and out.is_dir():
-            _take(claim)
+        if claim is not None and accelerator.is_main_process and out.is_dir():
+            claim.take()
         accelerator.wait_for_everyone()  # a job that is about to end would still change the state
-        experiment, init = _continued(experiment, init, out)
+        experiment, init = beginning.continued(experiment, init, out)
     else:
-        _require_fresh(out)
+        beginning.require_fresh(out)
     saved = resume and checkpoint.is_saved(out / "last")
-    begun = _read_begun(out, required=not saved) if resume else {}
-    before = checkpoint.read_images_per_step(out / "last") if saved else begun.get("images_per_step")
+    begun = beginning.read(out, required=not saved) if resume else beginning.Begun()
+    before = checkpoint.read_images_per_step(out / "last") if saved else begun.images_per_step
     images_per_step = before or images_per_step
 
     torch.manual_seed(experiment.train.seed)
@@ -168,14 +148,15 @@ def prepare(
         run.notes.extend(_judged_anew(run))
     elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
-    begins = not (resume and (saved or _has_begun(out)))
+    begins = not (resume and (saved or beginning.has_begun(out)))
     if accelerator.is_main_process and begins:
-        _write_beginning(run, init, claim)
+        now = beginning.Begun(run.length.images_per_step, train.digest(), validation.digest())
+        beginning.write(out, run.experiment, run.notes, now, init, origins, claim)
     if resume and not saved:
         run.notes.append("No step of this run was saved before: it starts from its beginning.")
     if budget is not None and run.experiment.train.budget is None and not begins:
         run.notes.append(f"The run keeps the {run.length.steps} steps that it began with, not {budget}.")
-    run.notes.extend(_changed(begun, {"train": train, "validation": validation}))
+    run.notes.extend(begun.changed(train, validation))
     accelerator.wait_for_everyone()
     return run
 
@@ -234,68 +215,6 @@ def _with_splits(experiment: Experiment, data: Path) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update=splits)})
 
 
-def _require_fresh(out: Path) -> None:
-    if _has_begun(out) or checkpoint.is_saved(out / "last"):
-        raise DetrkitError(f"{out} already holds a run: resume it with --resume, or choose another --out.")
-
-
-def _has_begun(out: Path) -> bool:
-    return (out / _SETTINGS).exists()
-
-
-def _take(claim: Claim | None) -> None:
-    if claim is not None:
-        claim.take()
-
-
-def _write_beginning(run: Run, init: Path | None, claim: Claim | None) -> None:
-    """Write what a run begins with. Where the settings are there, so is all else."""
-    try:
-        run.out.mkdir(parents=True, exist_ok=True)
-        store.flush(run.out.parent)
-        _take(claim)
-        _require_fresh(run.out)  # another job may have begun there since
-        (run.out / _ORIGINS).unlink(missing_ok=True)
-        if init is not None:
-            # the name of published weights is no file
-            source = str(init.resolve() if init.exists() else init)
-            origins = {"init": source, "tensors": [row._asdict() for row in run.origins]}
-            store.write_text(run.out / _ORIGINS, json.dumps(origins, indent=1))
-        store.write_text(run.out / _BEGUN, json.dumps(_beginning(run), indent=1))
-        store.write_text(run.out / _SETTINGS, "\n".join([*_comments(run), to_toml(run.experiment)]))
-    except OSError as error:
-        raise DetrkitError(
-            f"the run folder {run.out} cannot be written to ({error.strerror}): make room, or choose another "
-            "--out."
-        ) from None
-
-
-def _beginning(run: Run) -> dict[str, Any]:
-    """What a resumed run is held against, besides its settings: the size of its steps and its dataset."""
-    digests = {"train": run.train.catalog.digest(), "validation": run.validation.digest()}
-    return {"images_per_step": run.length.images_per_step, **digests}
-
-
-def _read_begun(out: Path, required: bool) -> dict[str, Any]:
-    """What ``_beginning`` said; nothing in folders of older runs.
-
-    A damaged one that is not required is warned of.
-    """
-    path = out / _BEGUN
-    try:
-        found = json.loads(path.read_text("utf-8")) if path.exists() and _has_begun(out) else {}
-        if not isinstance(found.get("images_per_step", 1), int):
-            raise TypeError("images_per_step is no whole number")
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        if required:
-            raise DetrkitError(
-                f"{path} cannot be read ({error}): restore it, or begin another run."
-            ) from None
-        logger.warning("%s cannot be read (%s): whether the dataset has changed is not known.", path, error)
-        return {}
-    return found
-
-
 def _judged_anew(run: Run) -> list[str]:
     """Forget the best AP of a run whose validation split is another now, and say so."""
     progress, digest = run.state.progress, run.validation.digest()
@@ -308,59 +227,6 @@ def _judged_anew(run: Run) -> list[str]:
     progress.best_ap, progress.best_step, progress.validations_without_gain = -1.0, 0, 0
     progress.judged_on = digest
     return [note]
-
-
-def _changed(begun: dict[str, Any], splits: dict[str, Catalog]) -> list[str]:
-    """A note on each split that is not the one that the run began with."""
-    return [
-        f"{catalog.source} is not what this run began with: the order of images and the figures change."
-        for split, catalog in splits.items()
-        if split in begun and begun[split] != catalog.digest()
-    ]
-
-
-def _continued(experiment: Experiment, init: Path | None, out: Path) -> tuple[Experiment, Path | None]:
-    """The settings and the starting weights of the run to resume, which must be those asked for.
-
-    A folder in which nothing has begun, as of a run that was killed while it read its data, takes any.
-    """
-    if checkpoint.is_saved(out / "last"):
-        saved = parse(checkpoint.read_experiment(out / "last"), f"{out / 'last' / 'state.json'}")
-    elif _has_begun(out):
-        saved = recipe(out / _SETTINGS)
-    elif out.is_dir():
-        return experiment, init
-    else:
-        raise DetrkitError(f"there is no training state to resume from in {out}: start without --resume.")
-    return _same_settings(experiment, saved, out), _same_start(init, out)
-
-
-def _same_start(init: Path | None, out: Path) -> Path | None:
-    """The weights that the run started from."""
-    file = out / _ORIGINS
-    before = Path(json.loads(file.read_text("utf-8"))["init"]) if file.exists() else None
-    if init is not None and (before is None or init.resolve() != before.resolve()):
-        raise DetrkitError(
-            f"{out} started from {before or 'no file of weights'} and is resumed with its own weights: "
-            f"leave out --init {init}."
-        )
-    return before
-
-
-def _same_settings(experiment: Experiment, saved: Experiment, out: Path) -> Experiment:
-    """The settings to go on with."""
-    if experiment.train.budget is not None and saved.train.max_steps is not None:
-        # a budget was turned into steps when the run began, and counts no more
-        train = experiment.train.model_copy(update={"budget": None, "max_steps": saved.train.max_steps})
-        experiment = experiment.model_copy(update={"train": train})
-    before = {name: value for name, value, _ in describe(saved)}
-    for name, value, _ in describe(experiment):
-        if name not in _MAY_CHANGE and before.get(name) != value:
-            raise DetrkitError(
-                f"{out} was trained with {name} = {before.get(name)}, not {value}: resume it with the "
-                "settings it has, or start another run."
-            )
-    return experiment
 
 
 def _assemble(
@@ -438,7 +304,3 @@ def _with_steps(run: Run, steps: int) -> Run:
         length=run.length._replace(steps=steps),
         notes=[*run.notes, note],
     )
-
-
-def _comments(run: Run) -> list[str]:
-    return [f"# {note}" for note in run.notes]
