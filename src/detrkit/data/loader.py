@@ -77,9 +77,7 @@ def training_steps(
         for step in steps
         for micro_batch in step_keys(order, len(dataset), step, batch_size, accumulate, rank, world)
     )
-    with closing(_load(partial(_or_next, dataset, max_skipped), keys, workers)) as batches:
-        for _ in steps:
-            yield list(islice(batches, accumulate))
+    return _in_steps(_load(partial(_or_next, dataset, max_skipped), keys, workers), steps, accumulate)
 
 
 def evaluation_batches(
@@ -104,9 +102,15 @@ def evaluation_batches(
         [(0, index) for index in mine[first : first + batch_size]]
         for first in range(0, len(mine), batch_size)
     )
-    read = partial(_or_blank if blank_unread else _required, dataset)
-    with closing(_load(read, keys, workers)) as batches:
-        yield from batches
+    return _load(partial(_or_blank if blank_unread else _required, dataset), keys, workers)
+
+
+def _in_steps(
+    batches: Generator[Batch, None, None], steps: range, accumulate: int
+) -> Generator[list[Batch], None, None]:
+    with closing(batches):
+        for _ in steps:
+            yield list(islice(batches, accumulate))
 
 
 def too_many_unread(reason: str, allowed: int) -> UnreadableImageError:
@@ -208,6 +212,7 @@ class _Batches(Dataset[Batch | DetrkitError]):
 
 
 def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batch, None, None]:
+    """The batches. Workers begin here and not with the first: what ends a wait for that must not end this."""
     before = set(multiprocessing.active_children())
     loaded = iter(
         DataLoader(
@@ -224,6 +229,12 @@ def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batc
     )
     mine = set(multiprocessing.active_children()) - before
     _workers.update(mine)
+    return _each(loaded, workers, mine)
+
+
+def _each(
+    loaded: Iterator[Any], workers: int, processes: Collection[BaseProcess]
+) -> Generator[Batch, None, None]:
     try:
         while True:
             try:
@@ -239,7 +250,7 @@ def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batc
             yield batch
     finally:
         try:
-            _end_soon(mine)
+            _end_soon(processes)
         finally:
             del loaded  # the workers end with it
 

@@ -129,8 +129,10 @@ def _started(run: Run) -> Started:
 
 def _batches(run: Run) -> Iterator[list[Batch]]:
     steps = range(run.state.progress.step, run.length.steps)
-    for batches in run.training_steps(steps):
-        yield [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
+    return (
+        [to_device(batch, run.accelerator.device, run.dtype) for batch in batches]
+        for batches in run.training_steps(steps)  # which begins the workers
+    )
 
 
 def _timed(batches: Iterator[list[Batch]], interruption: Interruption) -> Iterator[tuple[list[Batch], float]]:

@@ -38,6 +38,7 @@ class Interruption:
         self._clock = clock
         self._since = 0.0
         self._waits = False
+        self._process = os.getpid()
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
@@ -72,6 +73,8 @@ class Interruption:
         self._restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker of this process that has just begun, and comes to heed its parent
         now = self._clock()
         if self.signal is None:
             self.signal, self._since = Signals(number), now

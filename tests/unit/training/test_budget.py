@@ -1,10 +1,18 @@
+import copy
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
+import torch
 from hypothesis import given, settings
 
-from detrkit.training.budget import Pace, steps_within
+from detrkit.settings.experiment import recipe
+from detrkit.training import budget
+from detrkit.training.budget import Pace, measure_steps, steps_within
+from detrkit.training.prepare import prepare
 
 SECONDS = st.floats(0.01, 100)
 
@@ -40,3 +48,30 @@ def test_where_validation_takes_no_time_the_whole_budget_is_steps(
 @pytest.mark.parametrize("budget", [-3.0, 0.0, 5.0, 11.0])
 def test_a_budget_that_is_too_short_is_one_step(budget: float) -> None:
     assert steps_within(budget, Pace(step=10.0, validation=5.0), 2.0) == 1
+
+
+def test_measuring_leaves_the_run_as_it_was(
+    tmp_path: Path,
+    write_coco: Callable[..., Path],
+    small_detr: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights, moments, and the scale of fp16's losses, which steps change on a GPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale(torch.ones(1))
+    monkeypatch.setattr(budget, "validate", lambda *given: scaler.update(2.0))
+    data = write_coco(tmp_path / "data", train=[1, 2], val=[1])
+    experiment = recipe("detr_r50", small_detr | {"train.budget": "1h"})
+    run = prepare(experiment, data, tmp_path / "run", resume=False, init=None, measure=lambda run: 1)
+    run = replace(
+        run,
+        experiment=experiment,
+        length=run.length._replace(steps=0),
+        state=replace(run.state, scaler=scaler),
+    )
+    before = copy.deepcopy(run.detector.state_dict())
+    assert measure_steps(run) > 1
+    assert scaler.get_scale() == 8.0
+    assert not any(run.optimizer.state.values())
+    for name, value in run.detector.state_dict().items():
+        assert torch.equal(value, before[name]), name

@@ -75,6 +75,17 @@ def ask_again_at_the_end(heard: list[str]) -> Iterator[None]:
         heard.append("again")
 
 
+def test_in_a_worker_that_has_just_begun_nothing_is_asked() -> None:
+    with Interruption(tells=True) as interruption, interruption.ending_waits():
+        if (child := os.fork()) == 0:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(interruption.requested)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 @pytest.mark.parametrize("tells", [True, False])
 def test_the_first_signal_is_answered_once(tells: bool, capfd: pytest.CaptureFixture[str]) -> None:
     with Interruption(tells):
