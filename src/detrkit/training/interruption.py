@@ -20,6 +20,9 @@ ECHO = 2.0
 """Seconds in which a second Ctrl-C is taken for the first one again: a launcher passes on what a terminal has
 sent to all processes."""
 
+PATIENCE = 1.0
+"""Seconds that a wait may last after the first signal: one cut short leaves workers amid their words."""
+
 
 class Stopped(BaseException):
     """Some process of the run was asked to stop. Nothing is wrong, so no handler of errors may take it."""
@@ -48,15 +51,15 @@ class Interruption:
 
     @contextmanager
     def ending_waits(self) -> Iterator[None]:
-        """While entered, the first signal raises Stopped wherever the process is, and so does one before.
+        """While entered, a signal raises Stopped ``PATIENCE`` seconds later, and one before at once.
 
         It is for waits that may never end, as of data on a server that is away, and for work whose result a
         run that stops does not need.
         """
+        if self.requested:
+            raise Stopped
         self._waits = True
         try:
-            if self.requested:
-                raise Stopped
             yield
         finally:
             self._waits = False
@@ -81,7 +84,9 @@ class Interruption:
             if self._tells:
                 _answer(self.signal)
             if self._waits:
-                raise Stopped
+                _repeat(self.signal)
+        elif self._waits and now - self._since >= PATIENCE:
+            raise Stopped
         elif number == signal.SIGINT and now - self._since > ECHO:
             self._restore()
             signal.raise_signal(number)
@@ -90,6 +95,14 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def _repeat(asked: Signals) -> None:
+    """Send this thread the signal again when patience is over."""
+    thread = threading.get_ident()
+    timer = threading.Timer(1.1 * PATIENCE, lambda: signal.pthread_kill(thread, asked))
+    timer.daemon = True
+    timer.start()
 
 
 def _answer(asked: Signals) -> None:
