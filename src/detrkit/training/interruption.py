@@ -41,6 +41,7 @@ class Interruption:
         self._clock = clock
         self._since = 0.0
         self._waits = False
+        self._repeating = threading.Lock()
         self._process = os.getpid()
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -63,6 +64,8 @@ class Interruption:
             yield
         finally:
             self._waits = False
+            with self._repeating:  # from here on the signal is not repeated: it would end what comes later
+                pass
 
     def __enter__(self) -> "Interruption":
         # Python delivers signals to the main thread only, and only it may ask for them.
@@ -84,25 +87,30 @@ class Interruption:
             if self._tells:
                 _answer(self.signal)
             if self._waits:
-                _repeat(self.signal)
+                self._repeat_later(self.signal)
         elif self._waits and now - self._since >= PATIENCE:
             raise Stopped
         elif number == signal.SIGINT and now - self._since > ECHO:
             self._restore()
             signal.raise_signal(number)
 
+    def _repeat_later(self, asked: Signals) -> None:
+        """Send this thread the signal again when patience is over, if it still waits then."""
+        thread = threading.get_ident()
+
+        def repeat() -> None:
+            with self._repeating:
+                if self._waits:
+                    signal.pthread_kill(thread, asked)
+
+        timer = threading.Timer(1.1 * PATIENCE, repeat)
+        timer.daemon = True
+        timer.start()
+
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-
-
-def _repeat(asked: Signals) -> None:
-    """Send this thread the signal again when patience is over."""
-    thread = threading.get_ident()
-    timer = threading.Timer(1.1 * PATIENCE, lambda: signal.pthread_kill(thread, asked))
-    timer.daemon = True
-    timer.start()
 
 
 def _answer(asked: Signals) -> None:

@@ -62,7 +62,7 @@ def test_a_wait_that_ends_by_itself_is_left_alone(number: int, handlers: list[in
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), signal.SIGTERM)  # as launchers pass it on
         assert interruption.requested
-        time.sleep(1.5 * PATIENCE)
+    time.sleep(1.5 * PATIENCE)
     assert handlers == []
 
 
