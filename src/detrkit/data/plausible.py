@@ -1,25 +1,18 @@
-"""What is no file that could be meant, told before it is opened: pipes, and images of impossible lengths.
+"""What is no image that could be meant, told before it is opened: pipes, and files of impossible lengths.
 
 It stands apart from the reading of images, so that whoever looks at headers alone does without torch.
 """
 
-import stat
 from pathlib import Path
 
 from PIL import Image
+
+from detrkit.files import require_regular
 
 _BYTES_PER_PIXEL = 64
 """Eight times what any format takes without compression: some keep layers, previews and films besides."""
 _BYTES_BESIDES = 1 << 26
 """For what does not grow with the picture, such as colour profiles."""
-
-
-def require_regular(path: Path) -> int:
-    """The length of a file; an OSError for what is none, such as a pipe, whose reading might never end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a regular file")
-    return found.st_size
 
 
 def require_plausible(path: Path, expected: tuple[int, int] | None = None) -> None:

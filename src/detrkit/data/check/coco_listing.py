@@ -21,7 +21,7 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import NO_ID, Listing, positions
-from detrkit.data.plausible import require_regular
+from detrkit.files import require_regular
 
 Loose = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
 """Any value, lists as tuples: the garbage collector lets go of tuples of numbers."""

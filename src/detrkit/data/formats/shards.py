@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from detrkit.catalog import Catalog, Shards
-from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 
 INDEX = "shards.json"
 """The name of the index in the folder of a split."""

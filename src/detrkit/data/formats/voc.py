@@ -21,9 +21,9 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
-from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
+from detrkit.files import require_regular
 
 _FLAGS = ("-1", "0", "1")
 """After a name in the list of one class: the image has no object of it, only difficult ones, or others."""

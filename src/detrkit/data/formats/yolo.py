@@ -22,9 +22,9 @@ from jaxtyping import Float64, Int64
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
 from detrkit.data.names import column, is_writable, stays_inside
-from detrkit.data.plausible import require_regular
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
+from detrkit.files import require_regular
 
 SPLITS = ("train", "val", "test")
 """The splits that the layout knows."""
