@@ -14,6 +14,7 @@ from detrkit.cli.doctor import doctor
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
 from detrkit.cli.report import report
+from detrkit.cli.say import say
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
@@ -58,7 +59,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"detrkit {__version__}")
+        say(f"detrkit {__version__}")
         raise typer.Exit
     return wanted
 
@@ -75,15 +76,15 @@ def detrkit(
 
 def _show_warnings() -> None:
     """Have rich print the library's log, from warnings up, on stderr."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    from detrkit.terminal import open_console
+
+    handler = RichHandler(console=open_console(stderr=True), show_time=False, show_path=False)
     logging.getLogger("detrkit").handlers = [handler]
 
 
 def _print_error(error: DetrkitError) -> None:
-    from rich.console import Console
-    from rich.text import Text
+    from detrkit.terminal import open_console, words
 
-    Console(stderr=True).print(Text(f"Error: {error}", style="red"), soft_wrap=True)
+    open_console(stderr=True).print(words(f"Error: {error}", style="red"), soft_wrap=True)
