@@ -18,7 +18,7 @@ from detrkit.cli.say import say
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
-from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError
+from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError, printable
 
 
 class _Commands(TyperGroup):
@@ -80,7 +80,12 @@ def _show_warnings() -> None:
 
     from detrkit.terminal import open_console
 
+    class Printable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
     handler = RichHandler(console=open_console(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(Printable())
     logging.getLogger("detrkit").handlers = [handler]
 
 
