@@ -501,3 +501,27 @@ def test_settings_and_maps_that_never_end(tmp_path: Path, kind: str, suffix: str
     refuse(lambda: read_renames([str(path)]), str(path), "not a regular file")
     if suffix == ".toml":
         refuse(lambda: recipe(path), str(path), "not a regular file")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("box", [[1e308] * 4, [-1e308, 1, 1e308, 1], [1, 1, 1e200, 1e200], [1, 2**31, 1, 1]])
+def test_boxes_that_no_image_has(coco: Path, box: list[float]) -> None:
+    path = change(coco, lambda tree: tree["annotations"][1].update(bbox=box))
+    refuse(lambda: read_split(coco, "train"), str(path), "annotation 2", "pixels below 2,147,483,648")
+    found = {finding.fault.name: finding.count for finding in examine(coco).findings}
+    assert found["box-not-finite"] == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("area", [1e308, -1e308])
+def test_areas_that_no_image_has(coco: Path, area: float) -> None:
+    path = change(coco, lambda tree: tree["annotations"][1].update(area=area))
+    refuse(lambda: read_split(coco, "train"), str(path), "annotation 2", f"{area:g}")
+    assert "area-wrong" in {finding.fault.name for finding in examine(coco).findings}
+
+
+def test_the_largest_boxes_are_read(coco: Path) -> None:
+    change(coco, lambda tree: tree["annotations"][0].update(bbox=[0, 0, 2**31 - 1, 2**31 - 1], area=2.0**61))
+    catalog = read_split(coco, "train")
+    assert catalog.boxes[0].tolist() == [0, 0, 2**31 - 1, 2**31 - 1]
+    assert catalog.areas[0] == 2**61

@@ -9,6 +9,9 @@ from PIL import Image
 
 from detrkit.files import require_regular
 
+LARGEST = 2**31
+"""Pixels that no coordinate or side reaches; it keeps areas finite."""
+
 _BYTES_PER_PIXEL = 64
 """Eight times what any format takes without compression: some keep layers, previews and films besides."""
 _BYTES_BESIDES = 1 << 26

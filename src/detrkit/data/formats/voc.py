@@ -21,15 +21,13 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
+from detrkit.data.plausible import LARGEST
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
 from detrkit.files import require_regular
 
 _FLAGS = ("-1", "0", "1")
 """After a name in the list of one class: the image has no object of it, only difficult ones, or others."""
-
-_LARGEST = 2**31
-"""No coordinate or side reaches this; it keeps areas finite."""
 
 
 class _Object(NamedTuple):
@@ -300,7 +298,7 @@ def _number(element: Element, tag: str, where: str) -> float:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not abs(value) < _LARGEST:
+    if not abs(value) < LARGEST:
         raise DetrkitError(
             f"{where} has the {tag} {shown(text)}, but a finite number of pixels is expected: correct that "
             "entry."
