@@ -1,6 +1,7 @@
 """The ``detrkit`` command: its subcommands, and how it ends when something is wrong."""
 
 import logging
+import os
 from typing import Annotated, Any
 
 import typer
@@ -18,11 +19,17 @@ from detrkit.cli.say import say
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
-from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError, printable
+from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError, printable, shown
+
+_LONGEST = 1024
+"""Characters of a path that are printed."""
 
 
 class _Commands(TyperGroup):
-    """Turns the user's faults into one red sentence and exit code 2; a bug keeps its traceback."""
+    """Turns the user's faults into one red sentence and exit code 2; a bug keeps its traceback.
+
+    A file that the system refuses is the user's fault, or the machine's, where no reader has said so already.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,6 +38,11 @@ class _Commands(TyperGroup):
             raise typer.Exit(2) from None
         except DetrkitError as error:
             _print_error(error)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if not isinstance(error.filename, str | bytes):
+                raise
+            _print_error(_refused(error))
             raise typer.Exit(2) from None
         except AskedToStop as asked:
             raise typer.Exit(128 + asked.signal) from None  # as a shell tells of a signal
@@ -87,6 +99,15 @@ def _show_warnings() -> None:
     handler = RichHandler(console=open_console(stderr=True), show_time=False, show_path=False)
     handler.setFormatter(Printable())
     logging.getLogger("detrkit").handlers = [handler]
+
+
+def _refused(error: OSError) -> DetrkitError:
+    """What the system says of a path, which is shortened if no system takes it."""
+    path = os.fsdecode(error.filename)
+    return DetrkitError(
+        f"{path if len(path) < _LONGEST else shown(path)} cannot be used ({error.strerror or error}): name "
+        "another, or change what stands in the way."
+    )
 
 
 def _print_error(error: DetrkitError) -> None:

@@ -1,4 +1,4 @@
-"""What is no image that could be meant, told before it is opened: pipes, and files of impossible lengths.
+"""What cannot be meant: images of impossible lengths, told before they are opened, and numbers.
 
 It stands apart from the reading of images, so that whoever looks at headers alone does without torch.
 """
@@ -16,6 +16,13 @@ _BYTES_PER_PIXEL = 64
 """Eight times what any format takes without compression: some keep layers, previews and films besides."""
 _BYTES_BESIDES = 1 << 26
 """For what does not grow with the picture, such as colour profiles."""
+
+
+def read_number(word: str) -> float:
+    """The number that a word is to any tool; a ValueError for digits of other scripts, and underscores."""
+    if not word.isascii() or "_" in word:
+        raise ValueError("it is no number")
+    return float(word)
 
 
 def require_plausible(path: Path, expected: tuple[int, int] | None = None) -> None:

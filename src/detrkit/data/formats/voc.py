@@ -21,7 +21,7 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
-from detrkit.data.plausible import LARGEST
+from detrkit.data.plausible import LARGEST, read_number
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
 from detrkit.files import require_regular
@@ -295,7 +295,7 @@ def _side(root: Element, tag: Literal["size/width", "size/height"], file: Path) 
 def _number(element: Element, tag: str, where: str) -> float:
     text = _text(element, tag, where)
     try:
-        value = float(text)
+        value = read_number(text)
     except ValueError:
         value = float("nan")
     if not abs(value) < LARGEST:
