@@ -143,3 +143,54 @@ def test_the_log(coco: Path) -> None:
     assert told.stdout == b""
     assert (SHOWN + r"\udcff").encode() in told.stderr
     assert b"\x1b" not in told.stderr
+
+
+BYTES = os.fsdecode(b"\xff\xe9")
+"""A name that is no UTF-8, as Python spells it."""
+
+
+@pytest.fixture
+def yolo(tmp_path: Path) -> Path:
+    """Four images, of which one has a name of other bytes than UTF-8's."""
+    root = tmp_path / "yolo"
+    for folder in ("images", "labels"):
+        (root / folder / "train").mkdir(parents=True)
+    for number, name in enumerate((f"0{BYTES}", "1", "2", "3")):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(root / f"images/train/{name}.png")
+        (root / f"labels/train/{name}.txt").write_text("0 .5 .5 .5 .5\n")
+    (root / "data.yaml").write_text("names: [cat]\ntrain: images/train\n")
+    return root
+
+
+def test_names_of_other_bytes_are_read(yolo: Path, tmp_path: Path) -> None:
+    assert "4 images, 4 annotations" in printed("data", "check", yolo)
+    printed("data", "check", yolo, "--json")
+    printed("data", "stats", yolo, "--out", tmp_path / "a.png")
+    printed("data", "preview", yolo, "--out", tmp_path / f"b{BYTES}.png")
+    assert (tmp_path / f"b{BYTES}.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["check --fix", "convert --to coco", "subset --images 4", "shards", "cache --size 32 --workers 0"],
+)
+def test_names_of_other_bytes_are_not_written_into_files(yolo: Path, tmp_path: Path, command: str) -> None:
+    name, *options = command.split()
+    more = [*options, tmp_path / "new"] if name == "check" else [tmp_path / "new", *options]
+    text = printed("data", name, yolo, *more, code=2)
+    assert f"{yolo / 'data.yaml'}: the name '0\\udcff\\udce9.png'" in text
+    assert "is no valid Unicode" in text
+    assert not (tmp_path / "new/annotations").exists()
+
+
+def test_names_of_folders_and_splits_of_other_bytes(tmp_path: Path, write_coco: Callable[..., Path]) -> None:
+    root = write_coco(tmp_path / f"data{BYTES}", **{f"train{BYTES}": [1, 2]})
+    path = root / f"annotations/instances_train{BYTES}.json"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 0, "area": -1'))
+    printed("data", "stats", root, "--out", tmp_path / "a.png")
+    printed("data", "check", root, "--fix", tmp_path / f"new{BYTES}", code=1)
+    changes = (tmp_path / f"new{BYTES}/changes.json").read_text("utf-8")
+    assert {change["split"] for change in json.loads(changes)} == {f"train{BYTES}"}
+    assert r"train\udcff\udce9: annotation 1" in (tmp_path / f"new{BYTES}/changes.txt").read_text("utf-8")
+    text = printed("data", "cache", root, tmp_path / "small", "--size", 32, "--workers", 0, code=2)
+    assert "is no valid Unicode" in text

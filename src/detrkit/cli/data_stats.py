@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.say import say
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,7 @@ def stats(
     from detrkit.data.figure import draw_statistics
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{folder.resolve().name}, {shown}"
+    title = printable(f"{folder.resolve().name}, {shown}")
     draw_statistics(catalogs[shown], figures[shown], title, suggestions[0].value).savefig(out, dpi=110)
     say(f"Wrote {out}.")
 
