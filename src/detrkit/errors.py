@@ -1,5 +1,6 @@
-"""The one exception that tells a user what to mend, how it shows values, and the one of who asked to stop."""
+"""The exception that tells a user what to mend, how it shows values, and the one of who asked to stop."""
 
+import re
 from reprlib import Repr
 from signal import Signals
 
@@ -39,6 +40,15 @@ def shown(value: object) -> str:
     except ValueError:  # Python writes no number of more than 4,300 digits
         return "a number of too many digits"
 
+
+def printable(text: str) -> str:
+    """A text for a terminal: escaped is what would command it, turn words around, or could not be written."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tab and new line, those that change the direction of writing, and surrogates,
+which stand for bytes of names of files that are not UTF-8."""
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -19,12 +20,15 @@ from detrkit.data.formats.recognise import read_split
 from detrkit.data.headers import read_header
 from detrkit.data.images import read_image
 from detrkit.data.names import column
+from detrkit.data.renames import read_renames
 from detrkit.data.shards.opened import OpenShards
 from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
 from detrkit.data.transforms import unchanged
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import parse_overrides, recipe
+from detrkit.settings.toml import NotTomlError, parse_toml
+from detrkit.tuning.space import read_searches
 
 MB = 2**20
 GrownBy = Callable[[Callable[[], object]], int]
@@ -443,3 +447,81 @@ def test_an_archive_that_claims_more_than_the_disk_holds(tmp_path: Path, grown_b
     call = lambda: extract(path, wanted, tmp_path / "data", tmp_path / "staging", lambda _: None)  # noqa: E731
     assert grown_by(lambda: refuse(call, "make room")) < 50 * MB
     assert not list((tmp_path / "staging").iterdir())
+
+
+DEEP = "a" + ".a" * 20_000
+MANY = range(2_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DEEP} = 1",
+        f"[{DEEP}]",
+        f"a = {{{DEEP} = 1}}",
+        "".join(f"[b{number}.a.a.a.a.a.a.a]\n" for number in MANY),
+        "".join(f"b{number}.a.a.a.a.a.a.a = 1\n" for number in MANY),
+        "".join(f"b{number} = {{}}\n" for number in MANY),
+    ],
+    ids=["key", "table", "inline table", "tables", "keys", "inline tables"],
+)
+def test_keys_take_memory_by_their_length(tmp_path: Path, grown_by: GrownBy, text: str) -> None:
+    """Python's reader alone takes 1.5 GB for the first of these."""
+    path = tmp_path / "some.toml"
+    path.write_text(text)
+    assert grown_by(lambda: refuse(lambda: recipe(path), str(path))) < 40 * MB
+    assert grown_by(lambda: refuse(lambda: read_renames([str(path)]), str(path))) < 40 * MB
+
+
+def test_keys_in_options_take_memory_by_their_length(grown_by: GrownBy) -> None:
+    option = f"optim.lr={{{DEEP}=1}}"
+    assert grown_by(lambda: refuse(lambda: recipe("shapes", parse_overrides([option])), "optim.lr")) < 40 * MB
+    assert grown_by(lambda: read_searches([option])) < 40 * MB
+
+
+@pytest.mark.parametrize(
+    "unit", ["a.", "a. ", '"', "'", "\\", '"\\"', "a", "a ", ".", "'''a", '"""', '"" ', "1.5,", "a.b.c,"]
+)
+def test_keys_are_looked_for_in_time_by_the_length_of_the_text(unit: str) -> None:
+    def seconds(length: int) -> float:
+        text, start = unit * (length // len(unit)), time.process_time()
+        with pytest.raises(NotTomlError):
+            parse_toml(text)
+        return time.process_time() - start
+
+    short, long = (min(seconds(length) for _ in range(3)) for length in (2**15, 2**20))
+    assert long < 200 * max(short, 1e-4)  # 32 times as long, of which the square would be 1,024
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+@pytest.mark.parametrize("kind", ["pipe", "zero"])
+def test_settings_and_maps_that_never_end(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"some{suffix}"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    refuse(lambda: read_renames([str(path)]), str(path), "not a regular file")
+    if suffix == ".toml":
+        refuse(lambda: recipe(path), str(path), "not a regular file")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("box", [[1e308] * 4, [-1e308, 1, 1e308, 1], [1, 1, 1e200, 1e200], [1, 2**31, 1, 1]])
+def test_boxes_that_no_image_has(coco: Path, box: list[float]) -> None:
+    path = change(coco, lambda tree: tree["annotations"][1].update(bbox=box))
+    refuse(lambda: read_split(coco, "train"), str(path), "annotation 2", "pixels below 2,147,483,648")
+    found = {finding.fault.name: finding.count for finding in examine(coco).findings}
+    assert found["box-not-finite"] == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("area", [1e308, -1e308])
+def test_areas_that_no_image_has(coco: Path, area: float) -> None:
+    path = change(coco, lambda tree: tree["annotations"][1].update(area=area))
+    refuse(lambda: read_split(coco, "train"), str(path), "annotation 2", f"{area:g}")
+    assert "area-wrong" in {finding.fault.name for finding in examine(coco).findings}
+
+
+def test_the_largest_boxes_are_read(coco: Path) -> None:
+    change(coco, lambda tree: tree["annotations"][0].update(bbox=[0, 0, 2**31 - 1, 2**31 - 1], area=2.0**61))
+    catalog = read_split(coco, "train")
+    assert catalog.boxes[0].tolist() == [0, 0, 2**31 - 1, 2**31 - 1]
+    assert catalog.areas[0] == 2**61

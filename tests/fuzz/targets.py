@@ -31,6 +31,7 @@ from detrkit.data.fetch.extract import Wanted, extract
 from detrkit.data.formats.recognise import read_split
 from detrkit.data.headers import read_header
 from detrkit.data.images import read_image, read_reduced_image
+from detrkit.data.renames import read_renames
 from detrkit.data.shards.plan import Limits
 from detrkit.data.shards.write import write_shards
 from detrkit.data.transforms import unchanged
@@ -199,6 +200,15 @@ def _read_image(folder: Path, name: str) -> None:
     read_image(folder / name)
 
 
+def _write_maps(folder: Path) -> None:
+    (folder / "some.toml").write_text("automobile = \"car\"\n\"a.b\" = '''c'''\ntruck = \"\"\n")
+    (folder / "some.json").write_text('{"automobile": "car", "a.b": "c", "truck": ""}')
+
+
+def _read_map(folder: Path, name: str) -> None:
+    read_renames([str(folder / name)])
+
+
 def _read_settings(folder: Path, name: str) -> None:
     assignments = (folder / "assignments.txt").read_text("utf-8", "replace").splitlines()
     recipe(folder / "some.toml", parse_overrides(assignments))
@@ -275,6 +285,7 @@ TARGETS = (
         {"some.toml": damage_text, "assignments.txt": damage_text},
         _read_settings,
     ),
+    Target("maps", _write_maps, {"some.toml": damage_text, "some.json": damage_json}, _read_map),
     Target("ours", write_ours, {"some.safetensors": damage_safetensors}, _load_file),
     Target(
         "original",

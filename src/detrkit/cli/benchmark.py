@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.options import Assignments, Device, chosen_device, output_folder
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -60,9 +61,6 @@ def benchmark(
 
     Writes report.html, report.md and results.json.
     """
-    from rich.console import Console
-    from rich.text import Text
-
     from detrkit.benchmark.benchmark import benchmark as measure
     from detrkit.benchmark.entrant import read_entrants
     from detrkit.benchmark.results import Effort
@@ -72,6 +70,7 @@ def benchmark(
     from detrkit.report.page import to_html
     from detrkit.report.write import write_page
     from detrkit.settings.experiment import parse_overrides
+    from detrkit.terminal import open_console, words
 
     effort = Effort(
         turns=turns,
@@ -83,7 +82,7 @@ def benchmark(
         memory=memory,
     )
     named, folder, overrides = read_entrants(entrants), output_folder(out), parse_overrides(assignments or [])
-    with Console(stderr=True, highlight=False).status("") as status:
+    with open_console(stderr=True, highlight=False).status("") as status:
         found = measure(
             named,
             data,
@@ -99,12 +98,12 @@ def benchmark(
     document = benchmark_document(found)
     write_page(to_html(document), out / "report.html")
     write_markdown(document, out / "report.md")
-    console = Console(highlight=False, emoji=False)
+    console = open_console(highlight=False, emoji=False)
     for table in tables(found):
         console.print(table)
     for note in notes(found):
-        console.print(Text(note))
-    typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
+        console.print(words(note))
+    say(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
 
 def _batches(text: str) -> tuple[int, ...]:
@@ -132,22 +131,21 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 
 def _teller(status: "Status") -> "Listener":
     """Says in lines what is known, and on a terminal what is being done."""
-    from rich.text import Text
-
     from detrkit.benchmark.events import Counting, Detecting, Known, Remembering, Turn
+    from detrkit.terminal import words
 
     def tell(progress: "Progress") -> None:
         match progress:
             case Detecting(name, done, images):
-                status.update(Text(f"{name} detects: {done:,} of {images:,} images"))
+                status.update(words(f"{name} detects: {done:,} of {images:,} images"))
             case Known(name, ap, kept):
                 how = " (from detections that were there)" if kept else ""
-                status.console.print(Text(f"{name}: AP {ap:.3f}{how}"))
+                status.console.print(words(f"{name}: AP {ap:.3f}{how}"))
             case Counting(name):
-                status.update(Text(f"{name}: multiply-adds"))
+                status.update(words(f"{name}: multiply-adds"))
             case Remembering():
                 status.update("Memory")
             case Turn(what, number, turns):
-                status.update(Text(f"{what}: turn {number} of {turns}"))
+                status.update(words(f"{what}: turn {number} of {turns}"))
 
     return tell

@@ -23,45 +23,42 @@ def compare(
     data: Data = None,
 ) -> None:
     """Compare runs in the terminal: figures side by side, whether one is better, which settings differ."""
-    from rich.console import Console
-    from rich.text import Text
-
     from detrkit.report.comparison import differences_section
     from detrkit.report.differences import between
     from detrkit.report.evidence import gather
     from detrkit.report.overview import side_by_side
     from detrkit.report.record import read_run, told_apart
     from detrkit.report.validation import figures_section
+    from detrkit.terminal import open_console, words
 
     if len(runs) < 2:
         raise DetrkitError(f"{runs[0]} is only one run: name two or more, or see detrkit report {runs[0]}.")
     found = [gather(record, data) for record in told_apart([read_run(folder) for folder in runs])]
     records = [one.record for one in found]
-    console = Console(highlight=False, emoji=False)
+    console = open_console(highlight=False, emoji=False)
     for section in (
         side_by_side(records),
         figures_section(records),
         differences_section(found),
         between(records),
     ):
-        console.print(Text(section.title, style="bold"))
+        console.print(words(section.title, style="bold"))
         for block in section.blocks:
             _print(console, block)
         console.print()
 
 
 def _print(console: "Console", block: "Block") -> None:
-    from rich.text import Text as Words
-
     from detrkit.report import content
+    from detrkit.terminal import words
 
     match block:
         case content.Table():
             console.print(_table(block))
         case content.Text(text):
-            console.print(Words(text))
+            console.print(words(text))
         case content.Missing(text):
-            console.print(Words(text, style="yellow"))
+            console.print(words(text, style="yellow"))
         case _:
             raise AssertionError(f"a comparison has no {type(block).__name__}")
 

@@ -15,6 +15,7 @@ from detrkit.cli.data_shards import shards
 from detrkit.cli.data_split import split
 from detrkit.cli.data_stats import stats
 from detrkit.cli.data_subset import subset
+from detrkit.cli.say import say
 
 app = typer.Typer(help="Make datasets ready for training.", no_args_is_help=True)
 app.command()(fetch)
@@ -53,4 +54,4 @@ def shapes(
     settings = read_section(ShapesSettings, parse_overrides(overrides), "shapes")
     written = write_shapes(output_folder(folder), settings)
     images = f"{settings.train_images:,} images in train and {settings.val_images:,} in val"
-    typer.echo(f"{folder}: {images}" + ("." if written else ", already there."))
+    say(f"{folder}: {images}" + ("." if written else ", already there."))

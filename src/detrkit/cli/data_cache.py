@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detrkit.cli.say import say
+
 if TYPE_CHECKING:
     from detrkit.data.resize import Copy
     from detrkit.settings.data import DataSettings
@@ -43,11 +45,11 @@ def cache(
     The same command goes on where it was stopped, does nothing if all is there, and makes files again that
     were removed. In the end it says what was gained.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from detrkit.data.resize import write_resized_copy
     from detrkit.settings.experiment import recipe as read_recipe
+    from detrkit.terminal import open_console
 
     settings = read_recipe(recipe).data
     bar = Progress(
@@ -55,7 +57,7 @@ def cache(
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=Console(stderr=True),
+        console=open_console(stderr=True),
     )
     task = bar.add_task("", total=None, visible=False)
     with bar:
@@ -69,13 +71,13 @@ def cache(
             show=lambda done, number: bar.update(task, completed=done, total=number, visible=True),
         )
     for split, catalog in copy.copies.items():
-        typer.echo(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")
+        say(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")
     if not copy.made:
-        typer.echo(f"{target}: there already and complete.")
+        say(f"{target}: there already and complete.")
         return
     for line in _gains(copy, settings):
-        typer.echo(line)
-    typer.echo(f"Wrote {target}.")
+        say(line)
+    say(f"Wrote {target}.")
 
 
 def _gains(copy: "Copy", settings: "DataSettings") -> list[str]:

@@ -1,11 +1,11 @@
 """``detrkit data check``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detrkit.cli.say import say, say_json
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -41,22 +41,20 @@ def check(
     The exit code is 0 if there are notes at most, 1 if there is an error or a warning, and 2 if DIR is no
     dataset. With --fix it is that of DIR, not of the copy.
     """
-    from rich.console import Console
-    from rich.text import Text
-
     from detrkit.data.check.examine import examine
     from detrkit.data.check.findings import blocks
+    from detrkit.terminal import open_console, words
 
     depth: Depth = "annotations" if not images else "pixels" if pixels else "headers"
     if fix is not None and not images:
         raise DetrkitError("--fix looks at image files to leave out damaged ones: drop --no-images.")
-    console = Console(stderr=True)
-    with console.status(Text(f"Checking {folder} ..")):
+    console = open_console(stderr=True)
+    with console.status(words(f"Checking {folder} ..")):
         examined = examine(folder, depth=depth, queries=queries)
     if as_json:
-        typer.echo(json.dumps(_to_dict(folder, depth, examined), indent=2, ensure_ascii=False))
+        say_json(_to_dict(folder, depth, examined))
     else:
-        _print(Console(), folder, depth, examined)
+        _print(open_console(), folder, depth, examined)
     if fix is not None:
         _write_copy(examined, fix, quiet=as_json)
     if blocks(examined.findings):
@@ -81,15 +79,14 @@ def _to_dict(folder: Path, depth: "Depth", examined: "Examined") -> dict[str, ob
 
 
 def _print(console: "Console", folder: Path, depth: "Depth", examined: "Examined") -> None:
-    from rich.text import Text
-
     from detrkit.data.check.examine import count_images
+    from detrkit.terminal import words
 
     images, annotations = count_images(examined.listings)
-    console.print(Text(f"{folder}: {images:,} images, {annotations:,} annotations", style="bold"))
+    console.print(words(f"{folder}: {images:,} images, {annotations:,} annotations", style="bold"))
     for listing in examined.listings:
         console.print(
-            Text(
+            words(
                 f"  {listing.split}: {len(listing.image_ids):,} images, {len(listing.annotation_ids):,} "
                 f"annotations, {len(listing.categories):,} classes"
             )
@@ -98,7 +95,7 @@ def _print(console: "Console", folder: Path, depth: "Depth", examined: "Examined
         console.print()
         console.print(_paragraph([finding for finding in examined.findings if finding.fault == fault]))
     console.print()
-    console.print(Text(_verdict(examined.findings, depth), style="bold"))
+    console.print(words(_verdict(examined.findings, depth), style="bold"))
 
 
 def _paragraph(findings: "list[Finding]") -> "Table":
@@ -107,6 +104,7 @@ def _paragraph(findings: "list[Finding]") -> "Table":
     from rich.text import Text
 
     from detrkit.data.check.findings import EXAMPLES
+    from detrkit.terminal import words
 
     fault = findings[0].fault
     examples = list(dict.fromkeys(one for finding in findings for one in finding.examples))
@@ -116,15 +114,15 @@ def _paragraph(findings: "list[Finding]") -> "Table":
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    head = Text.assemble((fault.name, "bold"), f"  {places}")
-    table.add_row(Text(fault.severity, _STYLES[fault.severity]), head)
+    head = Text.assemble(words(fault.name, "bold"), words(f"  {places}"))
+    table.add_row(words(fault.severity, _STYLES[fault.severity]), head)
     for label, text in (
         ("found", fault.what),
         ("such as", "\n".join(examples)),
         ("effect", fault.effect),
         ("mend", fault.fix),
     ):
-        table.add_row(Text(label, "dim"), Text(text))
+        table.add_row(words(label, "dim"), words(text))
     return table
 
 
@@ -145,4 +143,4 @@ def _write_copy(examined: "Examined", target: Path, *, quiet: bool) -> None:
     changes = write_repaired(examined, target)
     if not quiet:
         count = f"{len(changes):,} change{'s' * (len(changes) != 1)}"
-        typer.echo(f"Wrote {target} with {count}, listed in {target / 'changes.txt'}.")
+        say(f"Wrote {target} with {count}, listed in {target / 'changes.txt'}.")

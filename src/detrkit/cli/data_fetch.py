@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from detrkit.cli.say import say
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,21 +42,20 @@ def fetch(
 
     The environment's HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded.
     """
-    from rich.console import Console
-
     from detrkit.data.fetch.coco import archive_file, fetch_coco
     from detrkit.data.fetch.releases import RELEASES, SERVER, parts_of
+    from detrkit.terminal import open_console
 
     release = RELEASES[year]
     chosen = [name.strip() for name in splits.split(",")] if splits else list(release.splits)
     parts = parts_of(release, chosen)
-    with _Bars(Console(stderr=True, highlight=False)) as bars:
+    with _Bars(open_console(stderr=True, highlight=False)) as bars:
         outcomes = fetch_coco(root, parts, bars.show, server=mirror or SERVER, keep_archives=keep_archives)
     for line in _summary(root, outcomes):
-        typer.echo(line)
+        say(line)
     if keep_archives:
         kept = [archive_file(root, part) for part in parts]
-        typer.echo("Archives: " + (", ".join(str(file) for file in kept if file.exists()) or "none") + ".")
+        say("Archives: " + (", ".join(str(file) for file in kept if file.exists()) or "none") + ".")
 
 
 def _summary(root: Path, outcomes: "Sequence[Outcome]") -> list[str]:

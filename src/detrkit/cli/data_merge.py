@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detrkit.cli.say import say
 from detrkit.cli.written import Layout, listed, read_separate, say_classes, say_written
 from detrkit.errors import DetrkitError
 
@@ -55,12 +56,10 @@ def merge(
     say_classes(catalogs)
     _say_names(sources, [_names(dataset) for dataset in datasets], renames)
     for names in alike(category.name for category in next(iter(catalogs.values())).categories):
-        typer.echo(
-            f"Alike, but not matched: {', '.join(names)}; --map '{names[1]}={names[0]}' makes them one."
-        )
+        say(f"Alike, but not matched: {', '.join(names)}; --map '{names[1]}={names[0]}' makes them one.")
     for split, joined in merged.items():
         if joined.repeated:
-            typer.echo(f"Left out: images of {split} that an earlier dataset has too: {joined.repeated:,}")
+            say(f"Left out: images of {split} that an earlier dataset has too: {joined.repeated:,}")
     say_written(done, target)
 
 
@@ -73,8 +72,8 @@ def _say_names(sources: Sequence[Path], names: Sequence[list[str]], renames: Map
     new = [{renames.get(name, name) for name in own} for own in names]
     for old, name in renames.items():
         where = ", ".join(str(source) for source, own in zip(sources, names, strict=True) if old in own)
-        typer.echo(f"Renamed: {old} to {name}, of {where}" if name else f"Dropped: {old}, of {where}")
+        say(f"Renamed: {old} to {name}, of {where}" if name else f"Dropped: {old}, of {where}")
     for number, (source, own) in enumerate(zip(sources, new, strict=True)):
         others = set[str]().union(*(found for place, found in enumerate(new) if place != number))
         if alone := sorted(own - others - {""}):
-            typer.echo(f"Of {source} alone: {len(alone):,} classes, {listed(alone)}")
+            say(f"Of {source} alone: {len(alone):,} classes, {listed(alone)}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, assert_never
 import typer
 
 from detrkit.cli.options import Assignments, output_folder
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def preview(
 
     counted = _random(catalog, seed, _COUNTED)
     facts = count_facts(catalog, settings, seed, counted, views)
-    typer.echo(f"{folder}, {split}: {facts.images:,} of {len(catalog):,} images, in epochs 0 to {views - 1}.")
+    say(f"{folder}, {split}: {facts.images:,} of {len(catalog):,} images, in epochs 0 to {views - 1}.")
     for sentence in describe_facts(facts, catalog, settings, cell):
-        typer.echo(sentence)
-    typer.echo(f"Wrote {out}: {len(shown)} images, {sheet.width} x {sheet.height} pixels.")
+        say(sentence)
+    say(f"Wrote {out}: {len(shown)} images, {sheet.width} x {sheet.height} pixels.")
 
 
 def _require_picture(out: Path) -> None:

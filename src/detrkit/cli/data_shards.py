@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.say import say
+
 
 def shards(
     source: Annotated[
@@ -34,15 +36,15 @@ def shards(
     The same command goes on after an interruption, and writes missing shards again. DST has COCO's layout:
     annotations/instances_SPLIT.json, SPLIT/SPLIT-000000.tar and so on, and their index SPLIT/shards.json.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from detrkit.data.shards.write import NO_LIMIT, Limits, write_shards
+    from detrkit.terminal import open_console
 
     names = tuple(name.strip() for name in chosen.split(",") if name.strip())
     if size is None and images is None:
         size = 500
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -62,7 +64,5 @@ def shards(
     for split, one in written.items():
         now = {0: "there already", one.shards: "written"}.get(one.written, f"{one.written:,} of them written")
         plural = "" if one.shards == 1 else "s"
-        typer.echo(
-            f"{split}: {one.images:,} images in {one.shards:,} shard{plural}, {one.bytes:,} bytes, {now}"
-        )
-    typer.echo(f"Train with --data {target}.")
+        say(f"{split}: {one.images:,} images in {one.shards:,} shard{plural}, {one.bytes:,} bytes, {now}")
+    say(f"Train with --data {target}.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from detrkit.cli.say import say
 from detrkit.cli.written import (
     Layout,
     Seed,
@@ -62,9 +63,7 @@ def split(
     done = write_limited(new, target, layout, files, insist=True)
     say_classes(new, dict.fromkeys(new, whole.catalog))
     if whole.repeated:
-        typer.echo(
-            f"Taken once: images that several of {', '.join(catalogs)} have, {whole.repeated:,} times more"
-        )
+        say(f"Taken once: images that several of {', '.join(catalogs)} have, {whole.repeated:,} times more")
     if copies := len(whole.files) - sum(counts.values()):
-        typer.echo(f"Kept together: images whose files have the same bytes as another's: {copies:,}")
+        say(f"Kept together: images whose files have the same bytes as another's: {copies:,}")
     say_written(done, target)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detrkit.errors import DetrkitError
+from detrkit.cli.say import say
+from detrkit.errors import DetrkitError, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,11 +28,11 @@ def stats(
     ] = None,
 ) -> None:
     """Count classes, objects and their sizes, and say which settings these suggest."""
-    from rich.console import Console
     from rich.text import Text
 
     from detrkit.data.formats.recognise import choose_split, read_split, splits
     from detrkit.data.statistics import statistics_of, suggest
+    from detrkit.terminal import open_console, words
 
     if out is not None and out.suffix.lower() not in _SUFFIXES:
         raise DetrkitError(f"--out {out} has none of the suffixes {', '.join(_SUFFIXES)}: name a picture.")
@@ -46,20 +47,20 @@ def stats(
     shown = split or next((name for name in ("train2017", "train") if name in figures), largest)
     suggestions = suggest(figures, shown)
 
-    console = Console(emoji=False)
+    console = open_console(emoji=False)
     console.print(_split_table(figures))
     console.print(_class_table(figures))
     for one in suggestions:
-        console.print(Text.assemble((f"{one.setting} = {one.value}", "bold"), f": {one.reason}."))
+        console.print(Text.assemble(words(f"{one.setting} = {one.value}", "bold"), words(f": {one.reason}.")))
     if out is None:
-        typer.echo("Nothing was written; --out FILE draws a picture.")
+        say("Nothing was written; --out FILE draws a picture.")
         return
     from detrkit.data.figure import draw_statistics
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{folder.resolve().name}, {shown}"
+    title = printable(f"{folder.resolve().name}, {shown}")
     draw_statistics(catalogs[shown], figures[shown], title, suggestions[0].value).savefig(out, dpi=110)
-    typer.echo(f"Wrote {out}.")
+    say(f"Wrote {out}.")
 
 
 def _split_table(splits: "Mapping[str, SplitStatistics]") -> "Table":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detrkit.cli.say import say
 from detrkit.cli.written import (
     Layout,
     Seed,
@@ -75,7 +76,7 @@ def subset(
     done = write_limited(drawn, target, layout, insist=bool(chosen))
     say_classes(drawn, whole)
     for split in whole.keys() - drawn.keys():
-        typer.echo(f"Left out: split {split}, of which no image has an object of these classes")
+        say(f"Left out: split {split}, of which no image has an object of these classes")
     say_written(done, target)
 
 

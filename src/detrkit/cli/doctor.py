@@ -1,10 +1,11 @@
 """``detrkit doctor``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from detrkit.cli.say import say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,39 +32,37 @@ def doctor(
     The log, the detections of the best validation and a few images of both splits are looked at. The exit
     code is 0 if nothing is found, 1 if something is, and 2 if RUN is no run.
     """
-    from rich.console import Console
-    from rich.text import Text
-
     from detrkit.monitoring.doctor.diagnose import diagnose
     from detrkit.monitoring.doctor.gather import gather
+    from detrkit.terminal import open_console, words
 
-    with Console(stderr=True).status(Text(f"Examining {run} ..")):
+    with open_console(stderr=True).status(words(f"Examining {run} ..")):
         facts = gather(run, data, images=not without_images)
         found = diagnose(facts)
     if as_json:
         ailments = [ailment.to_dict() for ailment in found]
         told = {"run": str(run), "ailments": ailments, "missing": facts.missing}
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        say_json(told)
     else:
-        _print(Console(), run, facts, found)
+        _print(open_console(), run, facts, found)
     if found:
         raise typer.Exit(1)
 
 
 def _print(console: "Console", run: Path, facts: "Facts", found: "list[Ailment]") -> None:
-    from rich.text import Text
+    from detrkit.terminal import words
 
     course = facts.course
     done = course.stretches[-1].last if course.stretches else 0
     head = f"{run}: {facts.state} after {done:,} of {course.steps:,} steps, best AP {course.best_ap:.3f}"
-    console.print(Text(head, style="bold"))
+    console.print(words(head, style="bold"))
     for ailment in found:
         console.print()
         console.print(_paragraph(ailment))
     for sentence in facts.missing:
-        console.print(Text(f"\nNot known: {sentence}", style="dim"))
+        console.print(words(f"\nNot known: {sentence}", style="dim"))
     if not found:
-        console.print(Text("\nNothing is wrong as far as can be seen.", style="bold"))
+        console.print(words("\nNothing is wrong as far as can be seen.", style="bold"))
 
 
 def _paragraph(ailment: "Ailment") -> "Table":
@@ -71,11 +70,13 @@ def _paragraph(ailment: "Ailment") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from detrkit.terminal import words
+
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    head = Text.assemble((ailment.name, "bold"), f"  confidence {ailment.confidence:.0%}")
-    table.add_row(Text(ailment.kind, _STYLES[ailment.kind]), head)
+    head = Text.assemble(words(ailment.name, "bold"), f"  confidence {ailment.confidence:.0%}")
+    table.add_row(words(ailment.kind, _STYLES[ailment.kind]), head)
     for label, text in (("found", ailment.what), ("because", ailment.evidence), ("try", ailment.remedy)):
-        table.add_row(Text(label, "dim"), Text(text))
+        table.add_row(words(label, "dim"), words(text))
     return table

@@ -13,7 +13,9 @@ from detrkit.cli.options import (
     chosen_device,
     output_folder,
 )
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 
 if TYPE_CHECKING:
     from detrkit.catalog import Catalog
@@ -99,32 +101,31 @@ def _judge(
     named: list[str],
     folder: Path | None,
 ) -> None:
-    from rich.console import Console
-
     from detrkit.cli.evaluate_lines import analysis_lines, class_table, deviations
     from detrkit.evaluation.analysis import analyse, write
     from detrkit.evaluation.classes import of_classes
     from detrkit.evaluation.coco import summary_lines, write_results
     from detrkit.evaluation.judged import judge
+    from detrkit.terminal import open_console
 
     num_classes = len(catalog.categories)
     if named:
         catalog, results = of_classes(catalog, results, named)
     judged = judge(catalog, results, ious=ious, max_detections=limits)
-    typer.echo("\n".join(summary_lines(judged.metrics, ious, limits)))
+    say("\n".join(summary_lines(judged.metrics, ious, limits)))
     for line in deviations(judged, num_classes):
-        typer.echo(line)
+        say(line)
     analysis = analyse(judged)
-    console = Console(emoji=False)
+    console = open_console(emoji=False)
     console.width = max(console.width, 0 if console.is_terminal else 120)
     console.print(class_table(judged.metrics, analysis))
-    typer.echo("\n".join(analysis_lines(analysis)))
+    say("\n".join(analysis_lines(analysis)))
     if folder is None:
-        typer.echo("Nothing was written; --out DIR keeps the detections and all figures.")
+        say("Nothing was written; --out DIR keeps the detections and all figures.")
         return
     write_results(folder / "detections.json", results)
     write(folder, judged, analysis)
-    typer.echo(f"Wrote detections.json, metrics.json, analysis.json and precision_recall.npz in {folder}.")
+    say(f"Wrote detections.json, metrics.json, analysis.json and precision_recall.npz in {folder}.")
 
 
 def _require_one_source(of_a_checkpoint: dict[str, object], of_a_file: dict[str, object]) -> None:
@@ -173,6 +174,13 @@ def _read(detections: Path, annotations: Path) -> "tuple[Catalog, list[Result]]"
     from detrkit.evaluation.coco import read_results
 
     catalog = read_coco(annotations, annotations.parent)
+    try:
+        require_regular(detections)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DetrkitError(
+            f"the detections {detections} cannot be read: {reason}; name a .json file."
+        ) from None
     return catalog, read_results(detections, catalog)
 
 
@@ -193,20 +201,20 @@ def _say_enlarged(catalog: "Catalog", detector: "Detector") -> None:
     from detrkit.data.dataset import describe_enlarged
 
     for note in describe_enlarged(catalog, "the detector", detector.image_size.short_side):
-        typer.echo(f"Note: {note}", err=True)
+        say(f"Note: {note}", err=True)
 
 
 def _detect(
     detector: "Detector", catalog: "Catalog", batch_size: int, workers: int, precision: Precision
 ) -> "list[Result]":
-    from rich.console import Console
     from rich.markup import escape
     from rich.progress import track
 
     from detrkit.evaluation.coco import to_results
     from detrkit.inference.evaluate import detect_split
+    from detrkit.terminal import open_console
 
     found = detect_split(detector, catalog, batch_size=batch_size, workers=workers, precision=precision)
     title = f"Evaluating {escape(str(catalog.source))}"
-    watched = track(found, title, total=len(catalog), console=Console(stderr=True))
+    watched = track(found, title, total=len(catalog), console=open_console(stderr=True))
     return [entry for image_id, detections in watched for entry in to_results(catalog, image_id, detections)]

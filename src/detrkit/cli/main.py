@@ -1,6 +1,7 @@
 """The ``detrkit`` command: its subcommands, and how it ends when something is wrong."""
 
 import logging
+import os
 from typing import Annotated, Any
 
 import typer
@@ -14,14 +15,21 @@ from detrkit.cli.doctor import doctor
 from detrkit.cli.evaluate import evaluate
 from detrkit.cli.predict import predict
 from detrkit.cli.report import report
+from detrkit.cli.say import say
 from detrkit.cli.study import study
 from detrkit.cli.train import EPILOG, train
 from detrkit.cli.tune import tune
-from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError
+from detrkit.errors import AskedToStop, DetrkitError, ToldElsewhereError, printable, shown
+
+_LONGEST = 1024
+"""Characters of a path that are printed."""
 
 
 class _Commands(TyperGroup):
-    """Turns the user's faults into one red sentence and exit code 2; a bug keeps its traceback."""
+    """Turns the user's faults into one red sentence and exit code 2; a bug keeps its traceback.
+
+    A file that the system refuses is the user's fault, or the machine's, where no reader has said so already.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -30,6 +38,11 @@ class _Commands(TyperGroup):
             raise typer.Exit(2) from None
         except DetrkitError as error:
             _print_error(error)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if not isinstance(error.filename, str | bytes):
+                raise
+            _print_error(_refused(error))
             raise typer.Exit(2) from None
         except AskedToStop as asked:
             raise typer.Exit(128 + asked.signal) from None  # as a shell tells of a signal
@@ -58,7 +71,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> bool:
     if wanted:
-        typer.echo(f"detrkit {__version__}")
+        say(f"detrkit {__version__}")
         raise typer.Exit
     return wanted
 
@@ -75,15 +88,29 @@ def detrkit(
 
 def _show_warnings() -> None:
     """Have rich print the library's log, from warnings up, on stderr."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    from detrkit.terminal import open_console
+
+    class Printable(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    handler = RichHandler(console=open_console(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(Printable())
     logging.getLogger("detrkit").handlers = [handler]
 
 
-def _print_error(error: DetrkitError) -> None:
-    from rich.console import Console
-    from rich.text import Text
+def _refused(error: OSError) -> DetrkitError:
+    """What the system says of a path, which is shortened if no system takes it."""
+    path = os.fsdecode(error.filename)
+    return DetrkitError(
+        f"{path if len(path) < _LONGEST else shown(path)} cannot be used ({error.strerror or error}): name "
+        "another, or change what stands in the way."
+    )
 
-    Console(stderr=True).print(Text(f"Error: {error}", style="red"), soft_wrap=True)
+
+def _print_error(error: DetrkitError) -> None:
+    from detrkit.terminal import open_console, words
+
+    open_console(stderr=True).print(words(f"Error: {error}", style="red"), soft_wrap=True)

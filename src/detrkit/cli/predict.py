@@ -18,6 +18,7 @@ from detrkit.cli.options import (
     chosen_device,
     output_folder,
 )
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def predict(
     for file, picture, (image, found) in zip(files, pictures, predictor.each(files), strict=True):
         to_pil_image(draw_detections(image, found, names)).save(picture, quality=95)
         entries.append({"file": str(file), "detections": _listed(found, detector.categories)})
-        typer.echo(f"{file}: {_summary(found, names)} -> {picture}")
+        say(f"{file}: {_summary(found, names)} -> {picture}")
     (out / "predictions.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
-    typer.echo(f"The pictures and predictions.json are in {out}.")
+    say(f"The pictures and predictions.json are in {out}.")
 
 
 def _pictures(files: Sequence[Path], folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from detrkit.cli.options import output_folder
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 Data = Annotated[
@@ -49,4 +50,4 @@ def report(
         write_markdown(document, path)
     else:
         write_page(to_html(document), path)
-    typer.echo(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).")
+    say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB).")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.options import Assignments, output_folder
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -90,10 +91,9 @@ def study(
         lacking = "--budget" if recipes else "RECIPE..."
         raise DetrkitError(f"{lacking} is missing: --plan convergence wants recipes and --budget.")
 
-    from rich.console import Console
-
     from detrkit.study.convergence import study_convergence
     from detrkit.study.request import DEFAULT_RATES, read_request
+    from detrkit.terminal import open_console
 
     request = read_request(
         recipes,
@@ -105,9 +105,11 @@ def study(
         assignments=assignments or (),
         command=command,
     )
-    results = study_convergence(request, output_folder(out), _teller(Console(stderr=True, highlight=False)))
-    Console().print(_table(results))
-    typer.echo(f"Wrote {out / 'convergence.md'}, its figure, and {out / 'results.json'}.")
+    results = study_convergence(
+        request, output_folder(out), _teller(open_console(stderr=True, highlight=False))
+    )
+    open_console().print(_table(results))
+    say(f"Wrote {out / 'convergence.md'}, its figure, and {out / 'results.json'}.")
 
 
 def _refuse(kind: str, options: dict[str, object]) -> None:
@@ -152,10 +154,10 @@ def _table(results: "Results") -> "Table":
     """What a narrow terminal has room for; the page has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
     from detrkit.study.page import name_of
     from detrkit.study.results import LEVELS
+    from detrkit.terminal import words
 
     levels = [] if results.best_ap is None else [f"{level} %" for level in LEVELS]
     table = Table("recipe", box=SIMPLE_HEAD)
@@ -166,7 +168,7 @@ def _table(results: "Results") -> "Table":
         found = ["-", "-"] if best is None else [f"{best.AP:.3f}", f"{best.AP50:.3f}"]
         reached = [row.reached[level] for level in LEVELS] if levels else []
         times = ["-" if point is None else f"{point.seconds:.0f} s" for point in reached]
-        table.add_row(Text(name_of(row)), f"{row.outcome.rate:g}", *found, *times)
+        table.add_row(words(name_of(row)), f"{row.outcome.rate:g}", *found, *times)
     if levels:
         table.caption = f"% of the best AP, {results.best_ap:.3f}, and the training that it took"
     return table

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
 from detrkit.cli.options import output_folder
+from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
 
 if TYPE_CHECKING:
@@ -33,14 +32,12 @@ def study_note(
     command: str,
 ) -> None:
     """Carry a note out, from wherever it is, and say what came of it."""
-    from rich.console import Console
-    from rich.text import Text
-
     from detrkit.study.note.note import carry_out, plan_note, repeat_plan
     from detrkit.study.note.plan import read_plan
     from detrkit.study.note.writing import write_note
+    from detrkit.terminal import open_console, words
 
-    tell = Teller(Console(stderr=True, highlight=False))
+    tell = Teller(open_console(stderr=True, highlight=False))
     folder = output_folder(out)
     if plan.endswith(".json"):
         decided = {"RECIPE": recipes or None, "--budget": budget, "--backbones": backbones}
@@ -55,11 +52,11 @@ def study_note(
     if made.asked["plan"] == "full":
         _require_yes(made, yes)
     found = write_note(carry_out(made, data, folder, tell))
-    console = Console()
+    console = open_console()
     console.print(_table(found))
     for sentence in _sentences(found):
-        console.print(Text(sentence), soft_wrap=True)
-    typer.echo(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
+        console.print(words(sentence), soft_wrap=True)
+    say(f"Wrote {out / 'report.html'}, {out / 'report.md'} and {out / 'results.json'}.")
 
 
 def _request(
@@ -94,7 +91,7 @@ def _request(
     )
     if not recipes:
         named = ", ".join(request.recipes)
-        typer.echo(
+        say(
             f"Recipes: {named}, since {data} has {images:,} images to train on; name others to take them.",
             err=True,
         )
@@ -194,7 +191,8 @@ def _table(found: "Found") -> "Table":
     """What a narrow terminal has room for; the report has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
+
+    from detrkit.terminal import words
 
     table = Table("run", box=SIMPLE_HEAD)
     for heading in ("steps", "AP", "95 %", "AP50"):
@@ -205,7 +203,7 @@ def _table(found: "Found") -> "Table":
         if figures is not None:
             interval = f"{figures['interval']['low']:.3f} to {figures['interval']['high']:.3f}"
             cells = [f"{figures['AP']:.3f}", interval, f"{figures['AP50']:.3f}"]
-        table.add_row(Text(name), str(run["steps"]), *cells)
+        table.add_row(words(name), str(run["steps"]), *cells)
     return table
 
 
@@ -221,10 +219,10 @@ def _require_yes(plan: "Plan", yes: bool) -> None:
 
     costs = costs_of(plan.runs, plan.trials, plan.data.train_images)
     hours = sum(cost.hours for cost in costs)
-    typer.echo(f"GPU hours on one {GPU} by docs/scaling.md, as if images were COCO's and every run a DETR:")
+    say(f"GPU hours on one {GPU} by docs/scaling.md, as if images were COCO's and every run a DETR:")
     for cost in costs:
-        typer.echo(f"  {cost.name}: {cost.hours:,.1f} for {cost.epochs:,.0f} epochs")
-    typer.echo(f"Together about {hours:,.0f} GPU hours, which is {hours / 24:,.1f} days on one GPU.")
+        say(f"  {cost.name}: {cost.hours:,.1f} for {cost.epochs:,.0f} epochs")
+    say(f"Together about {hours:,.0f} GPU hours, which is {hours / 24:,.1f} days on one GPU.")
     if not yes:
         raise DetrkitError(
             "a full note is begun with --yes alone: add it, or take --plan note with a --budget."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.options import Assignments, output_folder
+from detrkit.cli.say import say
 from detrkit.settings.recipes import recipe_names, recipe_summary
 
 if TYPE_CHECKING:
@@ -132,4 +133,4 @@ def _show(experiment: "Experiment") -> None:
     from detrkit.settings.section import describe
 
     for name, value, meaning in describe(experiment):
-        typer.echo(f"{name} = {value}\n    {meaning}")
+        say(f"{name} = {value}\n    {meaning}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.options import Assignments, output_folder
+from detrkit.cli.say import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,12 +63,11 @@ def tune(
 
     Any number of workers may run the same command at once, on any machines that share a --storage.
     """
-    from rich.console import Console
-
     from detrkit.monitoring.header import without_passwords
     from detrkit.report.page import to_html
     from detrkit.report.tuning import tuning_document
     from detrkit.report.write import write_page
+    from detrkit.terminal import open_console
     from detrkit.tuning.outcome import best_of
     from detrkit.tuning.request import read_request
     from detrkit.tuning.tune import tune as find
@@ -84,19 +84,18 @@ def tune(
         command=without_passwords(shlex.join(["detrkit", *sys.argv[1:]])),
     )
     folder = output_folder(out or Path("runs") / f"tune-{Path(recipe).stem}")
-    results = find(request, folder, _teller(Console(stderr=True, highlight=False)), storage)
+    results = find(request, folder, _teller(open_console(stderr=True, highlight=False)), storage)
     write_page(to_html(tuning_document(results)), folder / "report.html")
     best = best_of(results.outcomes)
     assert best is not None  # the study would have said so
-    typer.echo(f"The best is trial {best.number}, with AP {best.ap:.3f} after {best.steps} steps.")
-    typer.echo(f"Wrote {folder / 'report.html'}.")
-    typer.echo(f"Train with its settings: detrkit train {folder / 'best.toml'} --data {data}")
+    say(f"The best is trial {best.number}, with AP {best.ap:.3f} after {best.steps} steps.")
+    say(f"Wrote {folder / 'report.html'}.")
+    say(f"Train with its settings: detrkit train {folder / 'best.toml'} --data {data}")
 
 
 def _teller(console: "Console") -> "Listener":
     """Says what becomes of every trial, in lines, and shows on a terminal how far the one at hand is."""
-    from rich.text import Text
-
+    from detrkit.terminal import words
     from detrkit.training.events import Stepped
     from detrkit.tuning.outcome import told
     from detrkit.tuning.tune import Measuring, Planned
@@ -104,25 +103,25 @@ def _teller(console: "Console") -> "Listener":
 
     status = console.status("")
 
-    def say(line: str) -> None:
-        console.print(Text(line), soft_wrap=True)
+    def put(line: str) -> None:
+        console.print(words(line), soft_wrap=True)
 
     def tell(event: "Event | Measuring | Planned | Begun | Ended | Waiting") -> None:
         match event:
             case Measuring():
-                say("Measuring the pace of training.")
+                put("Measuring the pace of training.")
             case Planned(plan, trials):
                 known = f" {trials} trials are there already." if trials else ""
                 total = f", {plan.total:,} of all trials together" if plan.total else ""
-                say(f"A trial has {plan.steps:,} steps{total}.{known}")
+                put(f"A trial has {plan.steps:,} steps{total}.{known}")
             case Begun():
-                say(f"Trial {event.number}: {told(event.settings)}")
+                put(f"Trial {event.number}: {told(event.settings)}")
                 status.start()
             case Ended():
                 status.stop()
-                say(_became(event))
+                put(_became(event))
             case Waiting(others):
-                say(f"Waiting for trials of other workers: {others}.")
+                put(f"Waiting for trials of other workers: {others}.")
             case Stepped():
                 status.update(f"step {event.step}, loss {event.loss:.3f}")
             case _:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detrkit.cli.options import Assignments, Checkpoint
+from detrkit.cli.say import say
 from detrkit.cli.weights_transfer import transfer
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ def inspect(checkpoint: Checkpoint, assignments: Assignments = None) -> None:
     detector = load(checkpoint, overrides=overrides)
     used = [category for category in stored.categories if category.used]
     unused = len(stored.categories) - len(used)
-    typer.echo(f"{checkpoint}")
-    typer.echo(_described(stored.experiment.model))
-    typer.echo(f"{sum(parameter.numel() for parameter in detector.parameters()):,} parameters")
-    typer.echo(f"{len(used)} categories: {', '.join(category.name for category in used)}")
+    say(f"{checkpoint}")
+    say(_described(stored.experiment.model))
+    say(f"{sum(parameter.numel() for parameter in detector.parameters()):,} parameters")
+    say(f"{len(used)} categories: {', '.join(category.name for category in used)}")
     if unused:
-        typer.echo(f"{unused} more labels that no object ever had")
-    typer.echo(f"\n{to_toml(stored.experiment)}")
+        say(f"{unused} more labels that no object ever had")
+    say(f"\n{to_toml(stored.experiment)}")
 
 
 @app.command()
@@ -69,7 +70,7 @@ def convert(
             raise DetrkitError(
                 f"{destination}: '{suffix}' is no layout; take .safetensors, .pth or a folder."
             )
-    typer.echo(f"Wrote {destination}.")
+    say(f"Wrote {destination}.")
 
 
 def _described(model: "ModelSettings") -> str:

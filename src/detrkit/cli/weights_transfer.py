@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from detrkit.cli.options import Assignments, Checkpoint
+from detrkit.cli.say import say
 
 if TYPE_CHECKING:
     from detrkit.weights.store import Stored
@@ -34,12 +35,11 @@ def transfer(
     """Bring weights into another architecture, such as from ResNet-50 to ResNet-101."""
     import json
 
-    from rich.console import Console
-
     from detrkit.inference.load import read
     from detrkit.inference.transferred import transferred
     from detrkit.monitoring.progress import origins_table
     from detrkit.settings.experiment import parse_overrides, recipe
+    from detrkit.terminal import open_console
     from detrkit.weights import store
     from detrkit.weights.architecture import differences
 
@@ -49,10 +49,10 @@ def transfer(
     found = transferred(origin, experiment, plan)
     target = store.Stored(experiment, origin.categories, found.tensors)
     changed = differences(origin.experiment, experiment)
-    Console().print(origins_table(found.rows))
+    open_console().print(origins_table(found.rows))
     for name, there, here in changed:
-        typer.echo(f"{name} was {there} and is {here}.")
-    typer.echo(_likeness(origin, target))
+        say(f"{name} was {there} and is {here}.")
+    say(_likeness(origin, target))
 
     out.parent.mkdir(parents=True, exist_ok=True)
     store.write(out, *target[2:], *target[:2])
@@ -63,7 +63,7 @@ def transfer(
         "tensors": [row._asdict() for row in found.rows],
     }
     report.write_text(json.dumps(told, indent=1), "utf-8")
-    typer.echo(f"Wrote {out}, and {report}, which accounts for every tensor of both sides.")
+    say(f"Wrote {out}, and {report}, which accounts for every tensor of both sides.")
 
 
 def _free(out: Path) -> Path:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from detrkit.cli.say import say
+
 if TYPE_CHECKING:
     from detrkit.catalog import Catalog
     from detrkit.data.write import Written
@@ -36,26 +38,27 @@ def read_separate(folder: Path, chosen: tuple[str, ...] = ()) -> "dict[str, Cata
     catalogs = read_dataset(folder, chosen)
     kept = catalogs if chosen else drop_repeated_splits(catalogs)
     for split in catalogs.keys() - kept.keys():
-        typer.echo(f"Left out: split {split} of {folder}, all of whose images its other splits have")
+        say(f"Left out: split {split} of {folder}, all of whose images its other splits have")
     return kept
 
 
 def say_written(done: "Written", target: Path) -> None:
     """Print what a new dataset holds, how its images came there and what changed."""
     for split, catalog in done.catalogs.items():
-        typer.echo(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")
-    typer.echo("Images " + ", ".join(f"{how}: {number:,}" for how, number in done.placed.items()) + ".")
+        say(f"{split}: {len(catalog):,} images, {len(catalog.labels):,} objects")
+    say("Images " + ", ".join(f"{how}: {number:,}" for how, number in done.placed.items()) + ".")
     for change in done.changes:
-        typer.echo(f"Changed: {change}")
-    typer.echo(f"Wrote {target}.")
+        say(f"Changed: {change}")
+    say(f"Wrote {target}.")
 
 
 def say_classes(chosen: Mapping[str, "Catalog"], whole: Mapping[str, "Catalog"] | None = None) -> None:
     """Print the images, and the objects by class, of each split, and which share of ``whole`` they are."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from detrkit.terminal import open_console
 
     whole = whole or {}
     counts = {split: _objects_of(catalog) for split, catalog in chosen.items()}
@@ -78,9 +81,9 @@ def say_classes(chosen: Mapping[str, "Catalog"], whole: Mapping[str, "Catalog"] 
         table.add_row(escape(name), *cells(name))
     if len(totals) > _LISTED_CLASSES:
         table.caption = f"and {len(totals) - _LISTED_CLASSES:,} rarer classes"
-    Console(emoji=False).print(table)
+    open_console(emoji=False).print(table)
     if lost := [name for name in sum(of.values(), Counter[str]()) if name not in totals]:
-        typer.echo(f"Left without objects: {len(lost):,} classes, {listed(lost)}")
+        say(f"Left without objects: {len(lost):,} classes, {listed(lost)}")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Which names, as files of others state them, can be used: of files, and of classes."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ def is_writable(name: str) -> bool:
     It has none for half of a surrogate pair, which JSON and YAML can state as an escape.
     """
     return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
+def require_writable(names: Iterable[str], source: Path) -> None:
+    """Raise a DetrkitError unless all names ``is_writable``: those on a disk may be of any bytes."""
+    for name in names:
+        if not is_writable(name):
+            raise DetrkitError(
+                f"{source}: the name {shown(name)} is no valid Unicode, as which it would be written down: "
+                "rename that file or folder."
+            )
 
 
 def stays_inside(name: str) -> bool:

@@ -1,12 +1,16 @@
-"""What is no file that could be meant, told before it is opened: pipes, and images of impossible lengths.
+"""What cannot be meant: images of impossible lengths, told before they are opened, and numbers.
 
 It stands apart from the reading of images, so that whoever looks at headers alone does without torch.
 """
 
-import stat
 from pathlib import Path
 
 from PIL import Image
+
+from detrkit.files import require_regular
+
+LARGEST = 2**31
+"""Pixels that no coordinate or side reaches; it keeps areas finite."""
 
 _BYTES_PER_PIXEL = 64
 """Eight times what any format takes without compression: some keep layers, previews and films besides."""
@@ -14,12 +18,11 @@ _BYTES_BESIDES = 1 << 26
 """For what does not grow with the picture, such as colour profiles."""
 
 
-def require_regular(path: Path) -> int:
-    """The length of a file; an OSError for what is none, such as a pipe, whose reading might never end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is not a regular file")
-    return found.st_size
+def read_number(word: str) -> float:
+    """The number that a word is to any tool; a ValueError for digits of other scripts, and underscores."""
+    if not word.isascii() or "_" in word:
+        raise ValueError("it is no number")
+    return float(word)
 
 
 def require_plausible(path: Path, expected: tuple[int, int] | None = None) -> None:

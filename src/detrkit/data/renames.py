@@ -1,11 +1,13 @@
 """New names of classes, as ``old=new`` or in a file."""
 
 import json
-import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
+from detrkit.files import read_short_text
+from detrkit.settings.toml import LONGEST, read_toml
 
 
 def read_renames(given: Sequence[str]) -> dict[str, str]:
@@ -39,8 +41,10 @@ def _renames_of(text: str) -> dict[str, str]:
 
 def _read(file: Path) -> dict[str, str]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        content = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
+        if file.suffix.lower() == ".toml":
+            content = read_toml(file)
+        else:
+            content = json.loads(read_short_text(file, LONGEST), object_pairs_hook=_once)
     # both formats' errors, and that of Unicode, are a ValueError
     except (OSError, ValueError, RecursionError) as error:
         raise DetrkitError(f"{file} cannot be read ({error}): write old names with their new ones.") from None
@@ -50,3 +54,11 @@ def _read(file: Path) -> dict[str, str]:
             'automobile = "car": write one for each class to rename, and an empty text to drop it.'
         )
     return content
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The mapping of these, as TOML has it: json's reader would take the last of equal names."""
+    twice, times = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
+    if times > 1:
+        raise ValueError(f"the name {shown(twice)} stands there {times} times")
+    return dict(pairs)

@@ -28,6 +28,7 @@ from detrkit.data.formats.recognise import read_split, splits
 from detrkit.data.formats.resized import Resized, read_resized, require_originals, write_resized
 from detrkit.data.images import read_image
 from detrkit.data.loader import heed_the_parent_alone
+from detrkit.data.names import require_writable
 from detrkit.data.views import Size, stored_size
 from detrkit.data.write import link_or_copy
 from detrkit.errors import DetrkitError
@@ -98,7 +99,9 @@ def write_resized_copy(
     target = target.absolute()  # since . has no name
     names = _chosen(source, chosen)
     originals = {split: read_split(source, split) for split in names}
+    require_writable([str(source.absolute()), *names], source)
     for catalog in originals.values():
+        require_writable(catalog.file_names.tolist(), catalog.source)
         require_images(catalog)
     record = Resized(short_side, quality, tuple(names), str(source.absolute()))
     try:

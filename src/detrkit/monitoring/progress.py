@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from detrkit.terminal import open_console, words
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.weights.transfer import Row, summarise
 
@@ -23,7 +24,7 @@ class ProgressBar:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or open_console(stderr=True, highlight=False)
         self._bar = Progress(
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
@@ -66,7 +67,7 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         # soft_wrap, since a path that is broken over two lines cannot be copied
-        self._print(Text(line), soft_wrap=True)
+        self._print(words(line), soft_wrap=True)
 
     def _print(self, shown: Text | Table, soft_wrap: bool = False) -> None:
         """Print above the bar. Where that fails, nobody is there to be told, and the run goes on."""
@@ -141,7 +142,7 @@ def origins_table(origins: Sequence[Row]) -> Table:
     """What became of the parts of two detectors when one started from the other's weights."""
     table = Table("part", "", "tensors", "elements", "", title="Starting weights", box=SIMPLE_HEAD)
     for part, what, tensors, elements, reason in summarise(origins):
-        table.add_row(Text(part), what, str(tensors), f"{elements:,}", Text(reason))
+        table.add_row(words(part), what, str(tensors), f"{elements:,}", words(reason))
     return table
 
 

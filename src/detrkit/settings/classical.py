@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from detrkit.settings.model import ResNetSettings
-from detrkit.settings.section import Section
+from detrkit.settings.section import Count, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Pyramid = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+Pyramid = tuple[Count, Count, Count, Count, Count]
 
 
 class _TwoStageSettings(Section):
@@ -19,17 +19,17 @@ class _TwoStageSettings(Section):
     anchors: Pyramid = (32, 64, 128, 256, 512)
     """Sides of the square anchors in pixels, one for each level of the pyramid, whose strides are 4 to 64.
     Each also comes with the aspect ratios 1:2 and 2:1."""
-    proposals: PositiveInt = 1000
+    proposals: Count = 1000
     """Most places of an image that the second stage judges, from as many of each level; twice as many in
     training."""
-    samples: PositiveInt = 512
+    samples: Count = 512
     """Proposals of an image that the second stage learns from, a quarter of them objects at most."""
     score_threshold: Fraction = 0.05
     """Detections with a lower score are left out."""
     nms_iou: Fraction = 0.5
     """Of two detections of a class that overlap by more than this IoU, the one with the lower score is left
     out."""
-    detections: PositiveInt = 100
+    detections: Count = 100
     """Most detections of an image."""
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class RetinaNetSettings(Section):
     nms_iou: Fraction = 0.5
     """Of two detections of a class that overlap by more than this IoU, the one with the lower score is left
     out."""
-    detections: PositiveInt = 300
+    detections: Count = 300
     """Most detections of an image."""
 
 
@@ -94,7 +94,7 @@ class FcosSettings(Section):
     nms_iou: Fraction = 0.6
     """Of two detections of a class that overlap by more than this IoU, the one with the lower score is left
     out."""
-    detections: PositiveInt = 100
+    detections: Count = 100
     """Most detections of an image."""
 
 
@@ -126,7 +126,7 @@ class Ssd300Settings(Section):
     nms_iou: Fraction = 0.45
     """Of two detections of a class that overlap by more than this IoU, the one with the lower score is left
     out."""
-    detections: PositiveInt = 200
+    detections: Count = 200
     """Most detections of an image."""
 
 
@@ -167,7 +167,7 @@ class SsdLite320Settings(Section):
     nms_iou: Fraction = 0.55
     """Of two detections of a class that overlap by more than this IoU, the one with the lower score is left
     out."""
-    detections: PositiveInt = 300
+    detections: Count = 300
     """Most detections of an image."""
 
 

@@ -5,9 +5,9 @@ The defaults are the published DETR recipe (Carion et al. 2020, appendix A.4).
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from detrkit.settings.section import Section
+from detrkit.settings.section import Count, CountOrZero, Section
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=2**14)]
@@ -21,18 +21,18 @@ class DataSettings(Section):
     """Split to train on. Empty: `train2017` or `train`, whichever the dataset has."""
     val_split: str = ""
     """Split to validate on. Empty: `val2017` or `val`, whichever the dataset has."""
-    batch_size: PositiveInt = 2
+    batch_size: Count = 2
     """Images that a process has in a forward pass. A step has batch_size x train.accumulate x processes, with
     the processes that began the run: resumed on others, it keeps that number, in smaller or more passes."""
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: CountOrZero = 2
     """Processes that load images; 0 loads them in the training process."""
-    max_skipped_images: NonNegativeInt = 0
+    max_skipped_images: CountOrZero = 0
     """How many different images that cannot be read a run may skip; 0 stops it at the first. In training, the
     next image of the dataset stands in for one. In a validation, which may skip as many, its objects count as
     not found, and the figures say so."""
     group_by_aspect: bool = False
     """Whether images shown at nearly one aspect ratio share a training batch, which then is padded less."""
-    shards_at_once: Annotated[int, Field(ge=0)] = 8
+    shards_at_once: CountOrZero = 8
     """How many shards, of a dataset in shards, are mixed at a time; 0 mixes all, as if they were files."""
     reduced_decoding: bool = True
     """Whether training reads a JPEG at 1/2, 1/4 or 1/8 of its size where it needs no more pixels."""

@@ -4,7 +4,6 @@ An experiment is a recipe (a TOML file that says only what differs from the defa
 overrides (``optim.lr=2e-4``). Each consumer receives its own section, never the whole.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +33,7 @@ from detrkit.settings.section import (
     read_section,
     setting_names,
 )
+from detrkit.settings.toml import NotTomlError, parse_toml, read_toml
 from detrkit.settings.training import AdamWSettings, OptimSettings, ScheduleSettings, TrainSettings
 
 ModelSettings = Annotated[
@@ -82,11 +82,7 @@ def detr_settings(experiment: Experiment, what: str) -> DetrSettings:
 
 def recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:
     """The settings of a recipe (its name, or a TOML file) with overrides such as ``{"optim.lr": 2e-4}``."""
-    text, source = _read_recipe(str(name_or_path))
-    try:
-        tree = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DetrkitError(f"{source} is not TOML: {error}.") from None
+    tree, source = _read_recipe(str(name_or_path))
     return parse(tree, source, overrides)
 
 
@@ -139,12 +135,14 @@ def _refuse_what_ssd_lacks(experiment: Experiment, side: int) -> None:
         )
 
 
-def _read_recipe(name: str) -> tuple[str, str]:
+def _read_recipe(name: str) -> tuple[dict[str, Any], str]:
     if name in recipe_names():
-        return recipe_text(name), f"recipe {name}"
+        return parse_toml(recipe_text(name)), f"recipe {name}"
     if name.endswith(".toml"):
         try:
-            return Path(name).read_text("utf-8"), name
+            return read_toml(Path(name)), name
+        except NotTomlError as error:
+            raise DetrkitError(f"{name} is not TOML: {error}.") from None
         except (OSError, ValueError) as error:
             raise DetrkitError(f"the recipe {name} cannot be read: {error}.") from None
     raise DetrkitError(
@@ -160,8 +158,8 @@ def _parse_assignment(assignment: str) -> tuple[str, object]:
             f"{shown(assignment)} is not a setting: write it as name=value, such as optim.lr=2e-4."
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
+        value = parse_toml(f"value = {text}")["value"]
+    except NotTomlError:
         value = text
     return key.strip(), value
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
-from detrkit.settings.section import Section, kind_unless_given
+from detrkit.settings.section import Count, Section, kind_unless_given
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Norm = Literal["frozen", "group", "batch"]
@@ -73,7 +73,7 @@ class TransformerSettings(Section):
 
     width: Annotated[int, Field(ge=1, le=2**14)] = 256
     """Size of a token (`D`)."""
-    heads: PositiveInt = 8
+    heads: Count = 8
     """Attention heads."""
     feedforward: Annotated[int, Field(ge=1, le=2**17)] = 2048
     """Hidden size of the feed-forward networks."""

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
-from detrkit.settings.section import Section, kind_unless_given
+from detrkit.settings.section import Count, Section, kind_unless_given
 
 
 class SoftmaxSettings(Section):
@@ -27,7 +27,7 @@ class FocalSettings(Section):
     """How much less a query counts the surer and righter it is."""
     prior: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Probability of every class before training, whatever their number."""
-    detections: PositiveInt = 100
+    detections: Count = 100
     """Most detections of an image, of which one query may give several, of different classes."""
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from detrkit.settings.section import Section
+from detrkit.settings.section import Count, Section
 
 
 class PublishedSettings(Section):
@@ -12,7 +12,7 @@ class PublishedSettings(Section):
 
     ap: Annotated[float, Field(gt=0, le=100)] | None = None
     """Box AP on COCO val2017, in percent."""
-    epochs: PositiveInt | None = None
+    epochs: Count | None = None
     """Epochs of training that gave it."""
     source: str = ""
     """Where it is published."""

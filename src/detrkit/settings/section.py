@@ -2,12 +2,21 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from detrkit.errors import DetrkitError, shown
+
+_MOST = 10**9
+"""Larger numbers are slips, and overflow where computers count."""
+
+Count = Annotated[int, Field(gt=0, le=_MOST)]
+"""How many, or how often: one or more."""
+
+CountOrZero = Annotated[int, Field(ge=0, le=_MOST)]
+"""How many, none among them."""
 
 
 class Section(BaseModel):

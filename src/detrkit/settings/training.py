@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 from pydantic import (
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from detrkit.errors import shown
-from detrkit.settings.section import Section, kind_unless_given
+from detrkit.settings.section import Count, CountOrZero, Section, kind_unless_given
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
@@ -80,14 +78,14 @@ class ScheduleSettings(Section):
 class TrainSettings(Section):
     """The length, precision and bookkeeping of a run."""
 
-    epochs: PositiveInt = 300
+    epochs: Count = 300
     """How often every image is seen, unless `max_steps` or `budget` says otherwise."""
-    max_steps: PositiveInt | None = None
+    max_steps: Count | None = None
     """Length of the run in optimiser steps, instead of `epochs`."""
     budget: str | None = None
     """Length of the run as a time, such as `5m` or `2h`. It is turned into `max_steps` once, at the
     start, by timing this machine."""
-    accumulate: PositiveInt = 1
+    accumulate: Count = 1
     """Forward passes per optimiser step: the same gradient as one batch as many times as large."""
     precision: Literal["bf16", "fp16", "fp32", "fp64"] = "fp32"
     """`bf16` and `fp16` run the network under autocast; boxes, costs and losses stay in float32."""
@@ -108,7 +106,7 @@ class TrainSettings(Section):
     """Have torch use algorithms alone that give the same bits every time, which can be slower, and stop where
     it has none. Runs on one machine with the same settings and number of processes are then equal,
     however many `data.workers` there are."""
-    max_skipped_steps: NonNegativeInt = 0
+    max_skipped_steps: CountOrZero = 0
     """How many steps whose loss or gradient is not finite a run may skip, each without any change to weights,
     moments, average and statistics; 0 stops it at the first."""
     validate_every: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
@@ -116,11 +114,11 @@ class TrainSettings(Section):
     validate_raw: bool = True
     """Where there is a moving average, validate the weights themselves too, which doubles the time of a
     validation. What is kept is decided by the average alone."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """Stop after this many validations without a better AP."""
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Count = 500
     """Steps between saves of the training state. Every validation saves it too."""
-    update_ratio_every: PositiveInt = 10
+    update_ratio_every: Count = 10
     """Steps between measurements of how far an update moves the weights, for which they are copied."""
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     """Where curves go besides `log.jsonl`: `tensorboard`, `wandb`, `mlflow`, `trackio`. Only the first comes

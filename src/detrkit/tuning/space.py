@@ -1,13 +1,13 @@
 """What is searched: settings with their ranges or choices, as they are written on the command line."""
 
 import math
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from detrkit.errors import DetrkitError
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.section import describe
+from detrkit.settings.toml import NotTomlError, parse_toml
 
 DEFAULT = ("optim.lr=1e-5:1e-2", "optim.backbone_lr=1e-6:1e-2", "optim.weight_decay=1e-6:1e-1")
 """What is searched unless `--set` fixes it: a decade around DETR's 1e-4, 1e-5 and 1e-4, and around what small
@@ -160,15 +160,15 @@ def _limit(text: str, whole_text: str) -> float:
 def _values(domain: str) -> tuple[Any, ...]:
     """The values of a list: TOML's, or else plain words."""
     try:
-        return tuple(tomllib.loads(f"values = [{domain}]")["values"])
-    except tomllib.TOMLDecodeError:
+        return tuple(parse_toml(f"values = [{domain}]")["values"])
+    except NotTomlError:
         return tuple(_value(word.strip()) for word in domain.split(","))
 
 
 def _value(word: str) -> Any:
     try:
-        return tomllib.loads(f"value = {word}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {word}")["value"]
+    except NotTomlError:
         return word
 
 

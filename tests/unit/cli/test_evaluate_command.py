@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,6 +213,17 @@ def test_results_for_other_images_are_refused(judged_alone: Callable[..., Result
     ran = judged_alone(detections=other)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert "entry 0 has image_id 1, which" in ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zero"])
+def test_results_that_never_end_are_refused(
+    judged_alone: Callable[..., Result], tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "results.json"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    ran = judged_alone(detections=path)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert f"the detections {path} cannot be read: it is not a regular file" in ran.stderr
 
 
 def test_no_results_at_all_are_judged(judged_alone: Callable[..., Result], tmp_path: Path) -> None:

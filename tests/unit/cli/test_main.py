@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +103,44 @@ def test_a_bug_keeps_its_traceback(photo: str, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(detrkit.inference.load, "load", broken)
     with pytest.raises(ZeroDivisionError):
+        CliRunner().invoke(app, ["predict", "model.safetensors", photo], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("some\x1b.txt", errno.ENOSPC), (b"other\xff.txt", errno.EACCES), ("x" * 5000, errno.ENAMETOOLONG)],
+)
+def test_a_file_that_the_system_refuses_is_one_sentence(
+    photo: str, monkeypatch: pytest.MonkeyPatch, path: str | bytes, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(detrkit.inference.load, "load", refused)
+    ran = CliRunner().invoke(app, ["predict", "model.safetensors", photo], catch_exceptions=False)
+    assert ran.exit_code == 2
+    shown = {5000: "'xxx"}.get(len(path), r"some\x1b.txt" if isinstance(path, str) else r"other\udcff.txt")
+    assert ran.stderr.startswith(f"Error: {shown}")
+    assert f"cannot be used ({os.strerror(number)}): name another" in ran.stderr
+    assert len(ran.stderr) < 200
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_name_longer_than_the_system_takes(tmp_path: Path) -> None:
+    out = tmp_path / f"{'x' * 300}.safetensors"
+    ran = CliRunner().invoke(app, ["weights", "convert", "none", str(out)], catch_exceptions=False)
+    assert ran.exit_code == 2
+    assert "File name too long" in ran.stderr
+
+
+def test_an_error_of_the_system_without_a_file_keeps_its_traceback(
+    photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(detrkit.inference.load, "load", broken)
+    with pytest.raises(OSError, match="Bad file"):
         CliRunner().invoke(app, ["predict", "model.safetensors", photo], catch_exceptions=False)
 
 

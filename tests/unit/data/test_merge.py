@@ -192,6 +192,7 @@ def test_splits_that_repeat_others_are_found(tmp_path: Path, write_coco: WriteCo
         (["--map", "class 1=a", "--map", "class 1=b"], "renames 'class 1' to 'a' and to 'b'"),
         (["--map", "class 1=", "--map", "class 2=", "--map", "class 3="], "drops every class"),
         (["--map", "broken.json"], "broken.json cannot be read"),
+        (["--map", "twice.json"], "twice.json cannot be read (the name 'car' stands there 2 times)"),
         (["--map", "number.toml"], "number.toml holds something else than old names"),
         (["--map", "list.json"], "list.json holds something else than old names"),
     ],
@@ -206,6 +207,7 @@ def test_what_cannot_be_done_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     Path("broken.json").write_text("{")
     Path("number.toml").write_text("car = 3")
+    Path("twice.json").write_text('{"car": "bus", "dog": "cat", "car": "tram"}')
     Path("list.json").write_text('["car"]')
     for name in ("first", "second"):
         write_coco(tmp_path / name, train=[1])

@@ -300,6 +300,7 @@ GREEDY = (
         (replaced("<xmin>11</xmin>", "<xmin> </xmin>"), "b.xml", ["object 1 has no bndbox/xmin"]),
         (replaced(">48.5<", ">nan<"), "b.xml", ["object 2 has the bndbox/xmin 'nan'", "finite number"]),
         (replaced(">9<", ">-inf<"), "b.xml", ["object 2 has the bndbox/ymax '-inf'", "finite number"]),
+        (replaced(">9<", ">1_0<"), "b.xml", ["object 2 has the bndbox/ymax '1_0'", "finite number"]),
         (replaced(">9<", ">1e300<"), "b.xml", ["object 2 has the bndbox/ymax '1e300'", "finite number"]),
         (replaced(">25<", ">25px<"), "b.xml", ["object 1 has the bndbox/ymax '25px'", "correct that entry"]),
         (replaced("<name>dog</name>", ""), "b.xml", ["object 2 has no name"]),

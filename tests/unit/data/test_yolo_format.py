@@ -201,7 +201,8 @@ def test_sizes_are_those_that_viewers_show(root: Path) -> None:
 
 
 def labelled(*lines: str) -> Callable[[Path], object]:
-    return lambda root: (root / "labels/train/b.txt").write_text("\n".join(("0 .5 .5 .5 .5", *lines)))
+    text = "\n".join(("0 .5 .5 .5 .5", *lines))
+    return lambda root: (root / "labels/train/b.txt").write_text(text, "utf-8")
 
 
 def entries(**changed: str) -> Callable[[Path], None]:
@@ -250,6 +251,10 @@ def of_one_name(root: Path) -> None:
         (labelled("0 .5 .5 .5 .5 .9"), "b.txt, line 2", ["6 columns, but 5"]),
         (labelled("cat .5 .5 .5 .5"), "b.txt, line 2", ["the word 'cat', but only numbers"]),
         (labelled("0 .5 .5 .5 0,5"), "b.txt, line 2", ["the word '0,5', but only numbers"]),
+        (labelled("0_1 .5 .5 .5 .5"), "b.txt, line 2", ["the word '0_1', but only numbers"]),
+        (labelled("٠ .5 .5 .5 .5"), "b.txt, line 2", ["the word '٠', but only numbers"]),
+        (labelled("0 .5 .5 .5 0.٣"), "b.txt, line 2", ["the word '0.٣', but only numbers"]),
+        (labelled("0 .5 .5 .5 0.2_5"), "b.txt, line 2", ["the word '0.2_5', but only numbers"]),
         (labelled("2 .5 .5 .5 .5"), "b.txt, line 2", ["the class 2", "names classes 0 to 1"]),
         (labelled("-1 .5 .5 .5 .5"), "b.txt, line 2", ["the class -1", "names classes 0 to 1"]),
         (labelled("0.5 .5 .5 .5 .5"), "b.txt, line 2", ["the class 0.5"]),

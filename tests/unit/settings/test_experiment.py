@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import (
     Experiment,
     parse,
@@ -43,6 +43,13 @@ def leaves(tree: dict, prefix: str = "") -> dict[str, object]:
     for key, value in tree.items():
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
+
+
+def test_a_number_of_any_length_is_refused_in_a_sentence() -> None:
+    for digits in (20, 4000, 5000):
+        text = refusal(parse_overrides([f"train.max_steps={'9' * digits}"]))
+        assert "train.max_steps" in text
+        assert len(text) < 300
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -195,12 +202,16 @@ def test_an_unknown_setting_is_refused_with_a_guess(key: str, guess: str | None)
         ("train.budget", "5 minutes"),
         ("train.max_steps", 0),
         ("train.seed", -1),
+        *((f"train.{name}", 10**9 + 1) for name in ("max_steps", "epochs", "accumulate", "patience")),
+        *((f"train.{name}", 2**63) for name in ("checkpoint_every", "update_ratio_every")),
+        *((f"data.{name}", 2**200) for name in ("batch_size", "workers", "max_skipped_images")),
+        ("train.max_skipped_steps", 2**64),
     ],
 )
 def test_a_value_out_of_range_is_named_with_its_setting(key: str, value: object) -> None:
     text = refusal({key: value})
     assert key in text
-    assert f"{(value[0] if value == [0] else value)!r}" in text
+    assert shown(value[0] if value == [0] else value) in text
     assert "recipe detr_r50" in text
 
 

@@ -21,7 +21,8 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import NO_ID, Listing, positions
-from detrkit.data.plausible import require_regular
+from detrkit.data.plausible import LARGEST
+from detrkit.files import require_regular
 
 Loose = tuple[Any, ...] | dict[str, Any] | str | int | float | bool | None
 """Any value, lists as tuples: the garbage collector lets go of tuples of numbers."""
@@ -170,13 +171,15 @@ def _sides(images: list[_Image], side: str) -> Int64[np.ndarray, " images"]:
 def _boxes(
     annotations: list[_Annotation],
 ) -> tuple[Float64[np.ndarray, "annotations 4"], Bool[np.ndarray, " annotations"]]:
-    """The boxes, and which are four numbers."""
+    """The boxes, infinite where they are larger than any image is, and which are four numbers."""
     stated = list(map(attrgetter("bbox"), annotations))
     numbers = np.ones(len(stated), np.bool_)
     if not all(_is_four_numbers(box) for box in stated):
         numbers = np.array([_is_four_numbers(box) for box in stated])
         stated = [box if right else (np.nan,) * 4 for box, right in zip(stated, numbers, strict=True)]
-    return _floats(list(chain.from_iterable(stated))).reshape(-1, 4), numbers
+    boxes = _floats(list(chain.from_iterable(stated))).reshape(-1, 4)
+    boxes[np.abs(boxes) >= LARGEST] = np.inf
+    return boxes, numbers
 
 
 def _is_four_numbers(box: Loose) -> bool:

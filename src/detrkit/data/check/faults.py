@@ -183,7 +183,7 @@ BOX_NOT_NUMBERS = Fault(
 BOX_NOT_FINITE = Fault(
     "box-not-finite",
     "error",
-    "bboxes hold NaN or infinity",
+    "bboxes hold NaN, infinity or a number beyond any image",
     "a single one makes the loss NaN, so training does not start",
     "correct the boxes; --fix leaves the annotations out",
 )

@@ -27,9 +27,10 @@ from detrkit.data.check.faults import (
 )
 from detrkit.data.check.findings import Finding, findings_of
 from detrkit.data.check.listing import Listing
-from detrkit.data.plausible import require_plausible, require_regular
+from detrkit.data.plausible import require_plausible
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 
 THREADS = min(8, os.cpu_count() or 1)
 TAIL = 2**12

@@ -25,6 +25,7 @@ from detrkit.data.check.listing import NO_ID, Listing, repeats
 from detrkit.data.check.pictures import Picture, size_differs
 from detrkit.data.check.splits import Contents
 from detrkit.data.formats.coco import annotations_file, write_coco
+from detrkit.data.names import require_writable
 from detrkit.data.suffixes import FORMATS
 from detrkit.errors import DetrkitError
 
@@ -44,7 +45,7 @@ def write_repaired(examined: Examined, target: Path) -> list[Change]:
     """Write the mended copy to ``target``, with ``changes.json`` and ``changes.txt``, and return the changes.
 
     Raises:
-        DetrkitError: The folder is not empty, or nothing is left to be written.
+        DetrkitError: The folder is not empty, nothing is left to be written, or a name cannot be.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DetrkitError(f"{target} is not an empty folder: name a new one for the mended copy.")
@@ -62,6 +63,8 @@ def write_repaired(examined: Examined, target: Path) -> list[Change]:
         raise DetrkitError(
             f"no image of the dataset can be used, so nothing is written to {target}: restore it."
         )
+    for _, _, catalog in repaired:
+        require_writable(catalog.file_names.tolist(), catalog.source)
     for listing, pictures, catalog in repaired:
         write_coco(catalog, annotations_file(target, listing.split))
         _place_images(listing, pictures, catalog, target / listing.split)
@@ -71,9 +74,13 @@ def write_repaired(examined: Examined, target: Path) -> list[Change]:
 
 def _write_changes(changes: list[Change], target: Path) -> None:
     entries = [change._asdict() for change in changes]
-    lines = [f"{change.split}: {change.subject}: {change.done}\n" for change in changes]
-    (target / "changes.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (target / "changes.txt").write_text("".join(lines) or "nothing was changed\n", "utf-8")
+    lines = "".join(f"{change.split}: {change.subject}: {change.done}\n" for change in changes)
+    text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    # what UTF-8 lacks becomes an escape, which in json reads back to the same
+    (target / "changes.json").write_text(text, "utf-8", "backslashreplace")
+    (target / "changes.txt").write_text(
+        "".join(lines) or "nothing was changed\n", "utf-8", "backslashreplace"
+    )
 
 
 # --- classes

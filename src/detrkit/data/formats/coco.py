@@ -24,6 +24,7 @@ from detrkit.data.formats.cache import cached
 from detrkit.data.formats.resized import read_resized
 from detrkit.data.formats.shards import find_shards
 from detrkit.data.names import column, stays_inside
+from detrkit.data.plausible import LARGEST
 from detrkit.errors import DetrkitError, shown
 
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -252,16 +253,23 @@ def _boxes_and_areas(
     given: list[_Annotation], ids: Int64[np.ndarray, " annotations"], source: Path
 ) -> tuple[Float64[np.ndarray, "annotations 4"], Float64[np.ndarray, " annotations"]]:
     def complaint(row: int) -> str:
-        return f"annotation {ids[row]} has the bbox {list(stated[row])}, but four finite numbers are expected"
+        return (
+            f"annotation {ids[row]} has the bbox {shown(list(stated[row]))}, but four finite numbers are "
+            f"expected, pixels below {LARGEST:,}"
+        )
 
     stated = list(map(attrgetter("bbox"), given))
     _require(np.fromiter(map(len, stated), np.int64, len(stated)) == 4, source, complaint)
     boxes = np.fromiter(chain.from_iterable(stated), np.float64, 4 * len(stated)).reshape(-1, 4)
+    _require(np.abs(boxes).max(axis=1, initial=0) < LARGEST, source, complaint)
     areas = np.array(list(map(attrgetter("area"), given)), np.float64)  # None is not a number
-    with np.errstate(over="ignore"):
-        areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
-        boxes[:, 2:] += boxes[:, :2]
-    _require(np.isfinite(boxes.sum(axis=1)), source, complaint)
+    areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+    _require(
+        np.abs(areas) < LARGEST**2,
+        source,
+        lambda row: f"annotation {ids[row]} has the area {areas[row]:g}, which no image has",
+    )
+    boxes[:, 2:] += boxes[:, :2]
     return boxes, areas
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 
 VERSION = 1
 

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from detrkit.catalog import Catalog, Shards
-from detrkit.data.plausible import require_regular
-from detrkit.errors import DetrkitError
+from detrkit.data.names import stays_inside
+from detrkit.errors import DetrkitError, shown
+from detrkit.files import require_regular
 
 INDEX = "shards.json"
 """The name of the index in the folder of a split."""
@@ -108,8 +109,9 @@ def digest_images(catalog: Catalog) -> str:
 
 def _to_columns(index: Index, file: Path, num_images: int) -> Shards:
     for name in index.files:
-        if not name or name in (".", "..") or any(sign in name for sign in "/\\:\0"):
-            raise _damaged(file, f"the name {name!r} of a shard could lie outside the folder")
+        if not name or name == "." or any(sign in name for sign in "/\\:") or not stays_inside(name):
+            reason = "is too long for a file, or could lie outside the folder"
+            raise _damaged(file, f"the name {shown(name)} of a shard {reason}")
     entries = {len(column) for column in (index.shard, index.offsets, index.lengths, index.checksums)}
     if entries != {num_images} or len(index.files) != len(index.sizes):
         raise _damaged(file, f"its columns do not all have the {num_images:,} entries of its images")

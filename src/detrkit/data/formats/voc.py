@@ -21,15 +21,13 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from detrkit.catalog import Catalog, Category
-from detrkit.data.plausible import require_regular
+from detrkit.data.plausible import LARGEST, read_number
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
+from detrkit.files import require_regular
 
 _FLAGS = ("-1", "0", "1")
 """After a name in the list of one class: the image has no object of it, only difficult ones, or others."""
-
-_LARGEST = 2**31
-"""No coordinate or side reaches this; it keeps areas finite."""
 
 
 class _Object(NamedTuple):
@@ -297,10 +295,10 @@ def _side(root: Element, tag: Literal["size/width", "size/height"], file: Path) 
 def _number(element: Element, tag: str, where: str) -> float:
     text = _text(element, tag, where)
     try:
-        value = float(text)
+        value = read_number(text)
     except ValueError:
         value = float("nan")
-    if not abs(value) < _LARGEST:
+    if not abs(value) < LARGEST:
         raise DetrkitError(
             f"{where} has the {tag} {shown(text)}, but a finite number of pixels is expected: correct that "
             "entry."

@@ -22,9 +22,10 @@ from jaxtyping import Float64, Int64
 from detrkit.catalog import Catalog, Category
 from detrkit.data.headers import read_header
 from detrkit.data.names import column, is_writable, stays_inside
-from detrkit.data.plausible import require_regular
+from detrkit.data.plausible import read_number
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
+from detrkit.files import require_regular
 
 SPLITS = ("train", "val", "test")
 """The splits that the layout knows."""
@@ -418,7 +419,7 @@ def _row(line: str, label_of: dict[int, int], file: Path, number: int) -> list[f
 
 def _number(word: str, line: str, file: Path, number: int) -> float:
     try:
-        return float(word)
+        return read_number(word)
     except ValueError:
         raise _fault(file, number, line, f"the word {shown(word)}, but only numbers are expected") from None
 

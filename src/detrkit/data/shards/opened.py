@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detrkit.catalog import Catalog, Shards
-from detrkit.data.plausible import require_regular
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 
 OPEN = 64
 """Shards that a process holds open at most."""

@@ -26,6 +26,7 @@ from detrkit.data.formats.coco import annotations_file, write_coco
 from detrkit.data.formats.recognise import read_split, recognise
 from detrkit.data.formats.resized import read_resized, write_resized
 from detrkit.data.formats.shards import INDEX, Index, Origin, digest_images, read_index, size_of
+from detrkit.data.names import require_writable
 from detrkit.data.shards.plan import Limits, Plan, plan_shards
 from detrkit.data.shards.tar import read_back, write_shard
 from detrkit.errors import DetrkitError
@@ -77,6 +78,7 @@ def write_shards(
     written = {}
     for split in chosen_splits(source, recognise(source), chosen):
         catalog = read_split(source, split)
+        require_writable([str(source.resolve()), split, *catalog.file_names.tolist()], catalog.source)
         require_files(catalog)
         require_images(catalog)
         try:
@@ -85,10 +87,6 @@ def write_shards(
             raise DetrkitError(
                 f"the shards of {split} cannot be written to {target} ({error}): make room, or name a folder "
                 "that can be written; the same command then goes on."
-            ) from None
-        except UnicodeEncodeError as error:
-            raise DetrkitError(
-                f"{catalog.source}: the name {error.object!r} is no valid Unicode: rename that file."
             ) from None
     return written
 
