@@ -77,9 +77,9 @@ def require_kind(value: object, kind: Any) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in at most 200 letters; its name where it says nothing."""
+    """What an error says, without its middle where that is long; its name where it says nothing."""
     text = writable(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return text if len(text) <= 200 else f"{text[:120]}…{text[-80:]}"
 
 
 def writable(text: str) -> str:

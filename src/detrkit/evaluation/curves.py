@@ -83,6 +83,7 @@ def _require_agreement(found: Curves) -> None:
         if array.dtype.kind == "U" if name == "classes" else array.dtype == np.float64:
             continue
         raise ValueError(f"{name} holds {array.dtype}")
+    found.classes.tolist()  # which refuses what is no letter
     for name in ("ious", "recalls", "precision", "overall"):
         values = getattr(found, name)
         if not ((values >= -1) & (values <= 1)).all():
