@@ -8,7 +8,7 @@ from detrkit.errors import DetrkitError
 from detrkit.evaluation.analysis import Analysis, analyse, write
 from detrkit.evaluation.coco import read_results
 from detrkit.evaluation.judged import Judged, judge
-from detrkit.reading import is_folder, writable_tree
+from detrkit.reading import is_folder
 from detrkit.report.record import Record
 
 
@@ -41,9 +41,7 @@ def gather(record: Record, data: Path | None = None) -> Evidence:
     analysis = analyse(judged)
     return Evidence(
         record._replace(
-            metrics=writable_tree(judged.metrics.to_dict()),
-            analysis=writable_tree(analysis.to_dict()),
-            curves=analysis.curves._asdict(),
+            metrics=judged.metrics.to_dict(), analysis=analysis.to_dict(), curves=analysis.curves._asdict()
         ),
         judged,
         analysis,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
+import msgspec
 from msgspec import Meta
 
 from detrkit.errors import DetrkitError
@@ -107,8 +108,8 @@ def read_plan(path: Path, request: Request) -> Plan:
     return Plan(
         request=request._replace(command=tree["command"]),
         machine=tree["machine"],
-        paces={name: Pace(**pace) for name, pace in tree["pace"].items()},
-        steps={name: Steps(**steps) for name, steps in tree["steps"].items()},
+        paces={name: Pace(**msgspec.convert(pace, _Pace)) for name, pace in tree["pace"].items()},
+        steps={name: Steps(**msgspec.convert(steps, _Steps)) for name, steps in tree["steps"].items()},
     )
 
 

@@ -58,6 +58,16 @@ def test_an_odd_value_is_refused(tmp_path: Path, place: str, value: object) -> N
     assert place.partition(".")[0] in str(caught.value)
 
 
+def test_what_a_later_release_may_add_is_passed_over(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path)
+    path = tmp_path / "plan.json"
+    tree = json.loads(path.read_text())
+    for part in (tree, tree["pace"]["shapes"], tree["steps"]["shapes"]):
+        part["more"] = [1]
+    path.write_text(json.dumps(tree))
+    assert read_plan(path, request_in(tmp_path)) == plan
+
+
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"[]", b'{"version": 1}'])
 def test_what_is_no_plan_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan.json").write_bytes(content)

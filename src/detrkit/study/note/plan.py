@@ -151,10 +151,10 @@ def read_plan(path: Path) -> Plan:
     plan = Plan(
         asked={name: tree[name] for name in _ASKED},
         command=tree["command"],
-        data=Data(**tree["data"]),
+        data=Data(**msgspec.convert(tree["data"], _Data)),
         machine=tree["machine"],
         paces=tree["paces"],
-        trials=Trials(**tree["trials"]),
+        trials=Trials(**msgspec.convert(tree["trials"], _Trials)),
         effort=msgspec.convert(tree["benchmark"], Effort),
         runs={name: _run(name, run, tree["settings"], path) for name, run in tree["runs"].items()},
     )

@@ -136,6 +136,16 @@ def test_an_odd_value_is_refused_when_the_plan_is_read(
     assert len(text) < 1000
 
 
+def test_what_a_later_release_may_add_is_passed_over(tmp_path: Path) -> None:
+    plan, path = plan_of(), tmp_path / "plan.json"
+    write_plan(path, plan)
+    tree = json.loads(path.read_text())
+    for part in (tree, tree["data"], tree["trials"], tree["benchmark"], tree["runs"]["r50"]):
+        part["more"] = [1]
+    path.write_text(json.dumps(tree))
+    assert read_plan(path) == plan
+
+
 def test_a_command_that_is_no_unicode_is_written_and_read(tmp_path: Path) -> None:
     """As a shell hands on the name of a file that is not UTF-8."""
     write_plan(tmp_path / "plan.json", plan_of()._replace(command="detrkit study --data \udcff"))
