@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -31,6 +32,8 @@ _DAMAGED = (
     OverflowError,
     RuntimeError,
     SyntaxError,
+    TokenError,
+    TypeError,
     ValueError,
     zlib.error,
 )

@@ -117,6 +117,16 @@ def test_a_long_header_is_not_read(tmp_path: Path) -> None:
     assert re.search("ious|[Hh]eader", _refused(path)[1])
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{'descr': '<f8', (", "{1: 2, 'a': 3}", "{'descr': '<z9', 'fortran_order': False, 'shape': ()}", "'"],
+)
+def test_a_header_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.npz"
+    _write(path, ious=b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode())
+    assert str(path) in _refused(path)[1]
+
+
 def test_a_damaged_archive_is_refused_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     write_curves(path, curves_of(3))
