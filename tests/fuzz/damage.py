@@ -120,6 +120,23 @@ def damage_json(content: bytes, random: Random) -> bytes:
     return _nested(text, f'"{DEEP}"')
 
 
+def damage_lines(content: bytes, random: Random) -> bytes:
+    """A log with other values in some of its lines, the same in each of a kind, or with lines in disorder."""
+    lines, kind, seed = (
+        content.splitlines(),
+        random.choice([b'"step"', b'"validation"', b"{"]),
+        random.random(),
+    )
+    share = random.choice([0.1, 0.5, 1.0])
+    if random.random() < 0.1:
+        random.shuffle(lines)
+    damaged = [
+        damage_json(line, Random(seed)) if kind in line and random.random() < share else line
+        for line in lines
+    ]
+    return b"\n".join([*damaged, b""])
+
+
 def damage_yaml(content: bytes, random: Random) -> bytes:
     """YAML with one value that is not what it should be; sometimes damaged as a text."""
     try:

@@ -15,12 +15,14 @@ from damage import (
     Damage,
     damage_bytes,
     damage_json,
+    damage_lines,
     damage_pickle,
     damage_safetensors,
     damage_text,
     damage_yaml,
     damage_zip,
 )
+from folders import read_note_plan, read_run_folder, write_note_plan, write_run_folder
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -149,6 +151,11 @@ def _write_kinds_of_images(folder: Path) -> None:
     noise.convert("RGB").save(folder / "a.tiff", compression="tiff_lzw")
     noise.convert("RGBA").save(folder / "a.webp", exif=exif)
     noise.save(folder / "a.bmp")
+
+
+def _write_run(folder: Path) -> None:
+    _write_coco(folder / "data")
+    write_run_folder(folder / "run", read_split(folder / "data", "train"))
 
 
 def _write_settings(folder: Path) -> None:
@@ -318,6 +325,20 @@ TARGETS = (
         {"some.pth": damage_pickle, "some.safetensors": damage_safetensors},
         lambda folder, name: read_weights(folder / name),
     ),
+    Target(
+        "runs",
+        _write_run,
+        {
+            "run/run.json": damage_json,
+            "run/log.jsonl": damage_lines,
+            "run/experiment.toml": damage_text,
+            "run/evaluation/metrics.json": damage_json,
+            "run/evaluation/analysis.json": damage_json,
+            "run/evaluation/precision_recall.npz": damage_zip,
+        },
+        lambda folder, name: read_run_folder(folder / "run", name),
+    ),
+    Target("plans", write_note_plan, {"plan.json": damage_json}, read_note_plan),
     Target("archives", _write_archive, {"some.zip": damage_zip}, _extract),
 )
 """All of them."""

@@ -15,7 +15,6 @@ from detrkit.cli.options import (
 )
 from detrkit.cli.say import say
 from detrkit.errors import DetrkitError
-from detrkit.files import require_regular
 
 if TYPE_CHECKING:
     from detrkit.catalog import Catalog
@@ -174,13 +173,6 @@ def _read(detections: Path, annotations: Path) -> "tuple[Catalog, list[Result]]"
     from detrkit.evaluation.coco import read_results
 
     catalog = read_coco(annotations, annotations.parent)
-    try:
-        require_regular(detections)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DetrkitError(
-            f"the detections {detections} cannot be read: {reason}; name a .json file."
-        ) from None
     return catalog, read_results(detections, catalog)
 
 

@@ -4,6 +4,7 @@ What has to be counted at one IoU is counted at the lowest that was judged: COCO
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from detrkit.evaluation.judged import Judged
 from detrkit.evaluation.operating import OperatingPoints, Sweep, operating_points, sweep
 from detrkit.evaluation.overlap import Overlap, overlap
 from detrkit.evaluation.plain import plain
+from detrkit.evaluation.stated import read_analysis, read_metrics
 
 
 class Counted(NamedTuple):
@@ -111,7 +113,8 @@ def write(folder: Path, judged: Judged, analysis: Analysis) -> None:
 
 def read(folder: Path) -> Kept:
     """What ``write`` wrote there."""
-    metrics, analysis = (_read_json(folder / f"{name}.json") for name in ("metrics", "analysis"))
+    metrics = _read(folder / "metrics.json", read_metrics)
+    analysis = _read(folder / "analysis.json", read_analysis)
     return Kept(metrics, analysis, read_curves(folder / "precision_recall.npz"))
 
 
@@ -132,8 +135,8 @@ def _without_classes(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name != "per_class"}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path, reader: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return reader(path)
     except (OSError, ValueError) as error:
         raise DetrkitError(f"{path}: no evaluation can be read there ({error}): evaluate again.") from None

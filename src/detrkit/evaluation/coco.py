@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 
 from detrkit.catalog import Catalog
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
 from detrkit.structures import Detections
 
 
@@ -94,9 +95,11 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
 def read_results(path: Path, catalog: Catalog) -> list[Result]:
     """The entries of a COCO results file about the images and categories of ``catalog``."""
     try:
+        require_regular(path)
         results = msgspec.json.decode(path.read_bytes(), type=list[Result])
     except OSError as error:
-        raise DetrkitError(f"{path}: the results cannot be read: {error.strerror}.") from None
+        reason = error.strerror or error
+        raise DetrkitError(f"{path}: the results cannot be read: {reason}; name a .json file.") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise DetrkitError(
             f"{path}: not a COCO results file, which is a json list of entries with image_id, category_id, "

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
 from detrkit.errors import DetrkitError
+from detrkit.evaluation.arrays import read_npz
 from detrkit.evaluation.judged import Judged
+
+_MOST_IOUS, _MOST_RECALLS = 100, 1_010
+"""Ten times COCO's, of each: all of them are drawn."""
 
 
 class Curves(NamedTuple):
@@ -52,9 +55,36 @@ def write_curves(path: Path, found: Curves) -> None:
 def read_curves(path: Path) -> Curves:
     """What ``write_curves`` wrote, to the bit."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Curves(*(arrays[name] for name in Curves._fields))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        found = Curves(**read_npz(path, Curves._fields))
+        _require_agreement(found)
+    except ValueError as error:
         raise DetrkitError(
             f"{path}: no precision-recall curves can be read there ({error}): evaluate again to write them."
         ) from None
+    return found
+
+
+def _require_agreement(found: Curves) -> None:
+    """A ValueError where arrays are no curves, or not of the same IoUs, recalls and classes."""
+    thresholds, recalls, classes = (array.size for array in (found.ious, found.recalls, found.classes))
+    if not 1 <= thresholds <= _MOST_IOUS or not 2 <= recalls <= _MOST_RECALLS:
+        raise ValueError(f"it has {thresholds} IoUs and {recalls} recalls")
+    expected = {
+        "ious": (thresholds,),
+        "recalls": (recalls,),
+        "classes": (classes,),
+        "precision": (thresholds, recalls, classes),
+        "scores": (thresholds, recalls, classes),
+        "overall": (thresholds, recalls),
+    }
+    for name, array in found._asdict().items():
+        if array.shape != expected[name]:
+            raise ValueError(f"{name} has the shape {array.shape}, where {expected[name]} is expected")
+        if array.dtype.kind == "U" if name == "classes" else array.dtype == np.float64:
+            continue
+        raise ValueError(f"{name} holds {array.dtype}")
+    found.classes.tolist()  # which refuses what is no letter
+    for name in ("ious", "recalls", "precision", "overall"):
+        values = getattr(found, name)
+        if not ((values >= -1) & (values <= 1)).all():
+            raise ValueError(f"{name} has values that are no fraction")

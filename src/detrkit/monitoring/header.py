@@ -14,8 +14,10 @@ from typing import Any
 
 from accelerate import PartialState
 
-from detrkit.errors import DetrkitError, shown
+from detrkit.errors import DetrkitError
 from detrkit.machine import describe_machine
+from detrkit.monitoring.entries import Header
+from detrkit.reading import read_json, writable
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import Refusals
 from detrkit.weights import store
@@ -120,8 +122,9 @@ class RunHeader:
 
     def _write(self) -> None:
         self._header["seconds"] = round(self._seconds_before + time.monotonic() - self._clock, 3)
+        text = writable(json.dumps(self._header, indent=1, ensure_ascii=False)) + "\n"
         try:
-            store.write_text(self._path, json.dumps(self._header, indent=1, ensure_ascii=False) + "\n")
+            store.write_text(self._path, text)
         except OSError as error:
             self._refusals.tell(error)
         else:
@@ -129,14 +132,15 @@ class RunHeader:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The entries of a ``run.json``; DetrkitError where it cannot be read or is no json object."""
+    """The entries of a ``run.json``; DetrkitError where it cannot be read, or one is not what it should be.
+
+    What a run takes is there in any case, as at its start where it is not said.
+    """
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = read_json(path, Header)
+    except (OSError, ValueError) as error:
         raise DetrkitError(f"{path} cannot be read ({error}): restore it from a copy.") from None
-    if not isinstance(value, dict):
-        raise DetrkitError(f"{path} holds {shown(value)}, not a json object: restore it from a copy.")
-    return value
+    return {"resumed": [], "seconds": 0.0, "peak_memory": None} | value
 
 
 def _header(event: Started, given: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:

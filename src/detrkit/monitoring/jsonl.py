@@ -10,6 +10,8 @@ from typing import Any
 from accelerate import PartialState
 
 from detrkit.errors import DetrkitError
+from detrkit.files import require_regular
+from detrkit.monitoring.lines import parse_line, read_lines
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
 from detrkit.training.refusals import Refusals, reason
 
@@ -89,7 +91,9 @@ class JsonLines:
     def _take_back(self, event: Started) -> None:
         """Cut the log after the last line that still holds."""
         try:
-            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            if there := self.path.exists():
+                require_regular(self.path)
+            lines = self.path.read_bytes().splitlines(keepends=True) if there else []
             values = [_parse(line) for line in lines]
             kept = [number for number, value in enumerate(values, start=1) if _holds(value, event)]
             self._size = sum(map(len, lines[: max(kept, default=0)]))
@@ -115,9 +119,12 @@ class JsonLines:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, as values, without those that are no events, as one that a kill cut short."""
-    lines = (_parse(text) for text in path.read_bytes().splitlines())
-    return [line for line in lines if line is not None]
+    """The lines of a run's log, as values, without those that are no events, as one that a kill cut short.
+
+    Raises:
+        OSError: the log is not there, or is no file.
+    """
+    return read_lines(path).lines
 
 
 def as_line(event: Stepped | Skipped | Validated | Interrupted | Finished) -> dict[str, Any]:
@@ -165,7 +172,6 @@ def _holds(line: dict[str, Any] | None, event: Started) -> bool:
 def _parse(text: bytes) -> dict[str, Any] | None:
     """A line's values, or None where a kill cut it short and for what is no event."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_line(text)
+    except ValueError:
         return None
-    return line if isinstance(line, dict) and "event" in line else None

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from detrkit.drawing import Colour, caption_font, ink_on
+from detrkit.reading import writable
 
 Box = tuple[float, float, float, float]
 
@@ -60,7 +61,7 @@ class Canvas:
     def caption(self, box: Box, text: str, colour: Colour) -> None:
         """A text at the box, in a place where no other stands if there is one."""
         left, top, right, bottom = self._inside(box)
-        text = " ".join(text.split())
+        text = " ".join(writable(text).split())
         width = round(_FONT.getlength(text)) + 2 * _SPACE
         for y in (top - _HEIGHT, bottom + 1, top, bottom - _HEIGHT, top - 2 * _HEIGHT, bottom + _HEIGHT):
             for x in (left, right - width):

@@ -1,8 +1,10 @@
 """Settings that differ: of a run from its recipe, and of runs from each other."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from detrkit.errors import DetrkitError
+from detrkit.reading import require_file
 from detrkit.report.content import Block, Column, Missing, Section, Table, Text, Value
 from detrkit.report.record import Record
 from detrkit.settings.experiment import Experiment, recipe
@@ -22,8 +24,8 @@ def _from_recipe(record: Record) -> Block:
         return Missing(f"The settings are not known: {record.why['experiment.toml']}.")
     name = record.header.get("recipe")
     try:
-        base, source = (recipe(name), f"the recipe {name}") if name else (Experiment(), "")
-    except DetrkitError as error:
+        base, source = (_recipe(name), f"the recipe {name}") if name else (Experiment(), "")
+    except (DetrkitError, OSError) as error:
         base, source = Experiment(), ""
         name = f"{name} ({error})"
     if not source:
@@ -43,6 +45,12 @@ def _from_recipe(record: Record) -> Block:
         return Text(f"None: every setting is that of {source}.")
     columns = [Column("Setting"), Column("Recipe"), Column("This run"), Column("Meaning")]
     return Table(f"What this run changed, compared with {source}", columns, rows)
+
+
+def _recipe(name: str) -> Experiment:
+    if name.endswith(".toml"):
+        require_file(Path(name))
+    return recipe(name)
 
 
 def between(records: Sequence[Record]) -> Section:

@@ -8,6 +8,7 @@ from detrkit.errors import DetrkitError
 from detrkit.evaluation.analysis import Analysis, analyse, write
 from detrkit.evaluation.coco import read_results
 from detrkit.evaluation.judged import Judged, judge
+from detrkit.reading import is_folder
 from detrkit.report.record import Record
 
 
@@ -33,10 +34,10 @@ def gather(record: Record, data: Path | None = None) -> Evidence:
     """
     try:
         judged = _judged(record, data)
-    except DetrkitError as error:
+    except (DetrkitError, OSError) as error:
         why = record.why.get("analysis.json")
-        reason = {"analysis.json": f"{why}, and {error}"} if why else {}
-        return Evidence(record._replace(why=record.why | reason), None, None, str(error))
+        added = {"analysis.json": f"{why}, and {error}"} if why else {}
+        return Evidence(record._replace(why=record.why | added), None, None, str(error))
     analysis = analyse(judged)
     return Evidence(
         record._replace(
@@ -57,7 +58,7 @@ def _judged(record: Record, data: Path | None) -> Judged:
         split = record.experiment.data.val_split
     if folder is None:
         raise DetrkitError("run.json does not say which data it was: name its folder with --data DIR.")
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DetrkitError(f"the data is no longer in {folder}: name its folder with --data DIR.")
     catalog = read_split(folder, split or choose_split(folder, "", ("val2017", "val")))
     return judge(catalog, read_results(detections, catalog))

@@ -28,7 +28,7 @@ def write_markdown(document: Document, path: Path) -> None:
         lines += [f"## {escaped(section.title)}", ""]
         for block in section.blocks:
             lines += [*_lines(block, folder), ""]
-    path.write_text("\n".join(lines), "utf-8")
+    path.write_text("\n".join(lines), "utf-8", errors="backslashreplace")
 
 
 def escaped(text: str) -> str:
@@ -86,4 +86,4 @@ def _drawn(folder: Path, name: str, content: bytes, title: str, alternative: str
 def _alone(svg: str) -> bytes:
     """A drawing as a file of its own: with the page's colours, in both themes."""
     colours = _STYLE.read_text("utf-8").partition("*,")[0]
-    return svg.replace(">", f">\n<style>{colours}</style>", 1).encode()
+    return svg.replace(">", f">\n<style>{colours}</style>", 1).encode(errors="backslashreplace")

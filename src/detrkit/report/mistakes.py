@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
+from scipy.sparse import csr_array
 
 from detrkit.report.bars import bars
 from detrkit.report.content import (
@@ -116,9 +117,9 @@ def _types(errors: dict[str, Any]) -> list[Block]:
 
 def _confusion(record: Record, confusion: dict[str, Any]) -> list[Block]:
     classes: list[str] = confusion["classes"]
-    matrix = np.zeros((len(classes) + 1, len(classes) + 1), np.int64)
-    for row, column, count in confusion["cells"]:
-        matrix[row, column] = count
+    rows, columns, counts = np.array(confusion["cells"], np.int64).reshape(-1, 3).T
+    # most cells are empty where there are many classes
+    matrix = csr_array((counts, (rows, columns)), shape=(len(classes) + 1, len(classes) + 1))
     score = confusion["score"]
     kept = "all detections" if score is None else f"detections with a score of {score:.3f} or more"
     blocks: list[Block] = [
@@ -131,16 +132,15 @@ def _confusion(record: Record, confusion: dict[str, Any]) -> list[Block]:
     pairs = confusion["pairs"]
     if not pairs:
         return [*blocks, Text("No object was found as another class.")]
-    rows: list[list[Value]] = [[pair["true"], pair["found"], pair["count"]] for pair in pairs]
-    columns = [Column("It is"), Column("found as"), Column("times", "count")]
-    return [*blocks, Table("Classes that are taken for each other most often", columns, rows)]
+    listed: list[list[Value]] = [[pair["true"], pair["found"], pair["count"]] for pair in pairs]
+    headings = [Column("It is"), Column("found as"), Column("times", "count")]
+    return [*blocks, Table("Classes that are taken for each other most often", headings, listed)]
 
 
-def _matrix(classes: list[str], matrix: Int64[np.ndarray, "is found"]) -> Drawing:
+def _matrix(classes: list[str], matrix: csr_array) -> Drawing:
     order = np.argsort(-matrix[:-1].sum(axis=1), kind="stable")[:MATRIX_CLASSES]
     chosen = [*sorted(order.tolist()), len(classes)]
-    counts = matrix[np.ix_(chosen, chosen)]
-    share = counts / np.maximum(matrix[chosen].sum(axis=1, keepdims=True), 1)
+    share = matrix[chosen][:, chosen].toarray() / np.maximum(matrix[chosen].sum(axis=1), 1)[:, None]
     names = [*(_short(classes[label]) for label in chosen[:-1]), "background"]
     side = max(3.6, 1.6 + 0.2 * len(names))
     with sheet("confusion", (side + 0.6, side)) as drawn:
@@ -152,12 +152,14 @@ def _matrix(classes: list[str], matrix: Int64[np.ndarray, "is found"]) -> Drawin
     caption = "Percent of the objects of a row (of the last: of what was found there)."
     if rest:
         caption += f" The {len(names) - 1} classes with the most objects; {rest:,} others are not drawn."
-    right = np.trace(matrix[:-1, :-1])
-    objects = int(matrix[:-1].sum())
+    right = int(matrix[:-1, :-1].trace())
+    objects, missed, alarms = (
+        int(part.sum()) for part in (matrix[:-1], matrix[:-1, [-1]], matrix[[-1], :-1])
+    )
     text = (
         f"Confusion matrix of {len(names) - 1} classes and background: of {objects:,} objects {right:,} were "
         f"found as what they are, {int(matrix[:-1, :-1].sum() - right):,} as another class and "
-        f"{int(matrix[:-1, -1].sum()):,} not at all; {int(matrix[-1, :-1].sum()):,} detections are "
+        f"{missed:,} not at all; {alarms:,} detections are "
         "where nothing is."
     )
     return Drawing("confusion", "Confusion matrix", drawn.svg, text, caption)

@@ -5,6 +5,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+from detrkit.reading import writable
 from detrkit.report.content import (
     Block,
     Column,
@@ -29,11 +30,17 @@ def overview(record: Record) -> Section:
         blocks.append(Missing(f"Nothing is known of how good it is: no validation yet. {status(record)}"))
     elif record.end is None and record.steps:
         blocks.append(Text(status(record)))
+    blocks += damages([record])
     blocks.append(Facts(_facts(record)))
     notes = [Text(note.replace("`", "")) for note in record.header.get("notes") or []]
     if notes:
         blocks += [Heading("Notes"), *notes]
     return Section("overview", "Overview", blocks)
+
+
+def damages(records: Sequence[Record]) -> list[Missing]:
+    """What of the runs' folders cannot be read as a whole."""
+    return [Missing(f"{told}.") for record in records for told in record.damaged]
 
 
 def status(record: Record) -> str:
@@ -70,7 +77,8 @@ def side_by_side(records: Sequence[Record]) -> Section:
     rows: list[list[Value]] = [[name, *(one.get(name, "–") for one in found)] for name in names]
     columns = [Column(""), *(Column(record.name) for record in records)]
     columns[0] = Column("What")
-    return Section("overview", "Overview", [Table("The runs side by side", columns, rows)])
+    table = Table("The runs side by side", columns, rows)
+    return Section("overview", "Overview", [table, *damages(records)])
 
 
 def _state(record: Record) -> str:
@@ -128,7 +136,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Commit", header.get("commit")),
         ("Versions", _versions(header)),
         ("Command", header.get("command")),
-        ("Folder", str(record.folder)),
+        ("Folder", writable(str(record.folder))),
         ("State", _ending(record)),
     ]
     return [(name, str(value)) for name, value in rows if value]

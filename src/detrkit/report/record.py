@@ -1,22 +1,27 @@
 """What a run folder holds, read with patience: whatever is missing or damaged is said, never an error."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 
 from detrkit.errors import DetrkitError
-from detrkit.monitoring.jsonl import read_log
-from detrkit.settings.experiment import Experiment, recipe
+from detrkit.evaluation.curves import read_curves
+from detrkit.evaluation.stated import read_analysis, read_metrics
+from detrkit.monitoring.header import read_header
+from detrkit.monitoring.lines import read_lines
+from detrkit.monitoring.settings import read_settings
+from detrkit.reading import is_folder, writable
+from detrkit.settings.experiment import Experiment
 
 T = TypeVar("T")
 
 
 class Record(NamedTuple):
     """A run as its folder tells it. What is not there is None or empty, and ``why`` says of it why.
+
+    What is there and cannot be read as a whole is told in ``damaged`` too, in sentences without their stops.
 
     ``results`` is the folder of its evaluation, ``header`` is ``run.json``. ``steps`` and ``validations`` are
     lines of ``log.jsonl``, ``end`` its last word (``finished`` or ``interrupted``), and ``last_words`` the
@@ -37,6 +42,7 @@ class Record(NamedTuple):
     analysis: dict[str, Any] | None
     curves: dict[str, np.ndarray] | None
     why: dict[str, str]
+    damaged: list[str]
 
     @property
     def classes(self) -> dict[str, dict[str, Any]]:
@@ -50,7 +56,7 @@ def read_run(folder: Path) -> Record:
     Raises:
         DetrkitError: The folder is not there, or holds neither.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DetrkitError(f"{folder} is not a folder: name a run folder, or one that evaluate --out wrote.")
     results = folder if (folder / "metrics.json").is_file() else folder / "evaluation"
     why: dict[str, str] = {}
@@ -60,29 +66,30 @@ def read_run(folder: Path) -> Record:
     record = Record(
         folder=folder,
         results=results,
-        name=folder.resolve().name,
-        header=_read(folder / "run.json", _json_object, why) or {},
-        experiment=_read(folder / "experiment.toml", lambda path: recipe(str(path)), why),
+        name=writable(folder.resolve().name),
+        header=_read(folder / "run.json", read_header, why) or {},
+        experiment=_read(folder / "experiment.toml", read_settings, why),
         steps=[line for line in log if line["event"] == "step"],
         validations=validations,
         end=ends[-1] if ends and log[-1] is ends[-1] else None,
         last_words=_last_words(folder / "log.jsonl"),
-        metrics=_read(results / "metrics.json", _json_object, why) or _best(validations),
-        analysis=_read(results / "analysis.json", _json_object, why),
+        metrics=_read(results / "metrics.json", read_metrics, why) or _best(validations),
+        analysis=_read(results / "analysis.json", read_analysis, why),
         curves=_read(results / "precision_recall.npz", _arrays, why),
         why=why,
+        damaged=[],
     )
     if not log and record.metrics is None and record.experiment is None:
         raise DetrkitError(
             f"{folder} holds no run: neither log.jsonl nor experiment.toml nor metrics.json is there. "
             "Name the folder given to train --out or to evaluate --out."
         )
-    return record
+    return record._replace(damaged=[told for told in why.values() if not told.endswith(_NOT_THERE)])
 
 
 def told_apart(records: Sequence[Record]) -> list[Record]:
     """The runs with names that differ: those of folders of the same name get their parents', or a number."""
-    longer = ["/".join(record.folder.resolve().parts[-2:]) for record in records]
+    longer = [writable("/".join(record.folder.resolve().parts[-2:])) for record in records]
     names = [record.name for record in records]
     for candidates in (names, longer, [f"{name} ({place})" for place, name in enumerate(names, start=1)]):
         if len(set(candidates)) == len(records):
@@ -106,8 +113,10 @@ def _best(validations: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _log(path: Path, why: dict[str, str]) -> list[dict[str, Any]]:
-    lines = _read(path, read_log, why) or []
-    return [line for line in lines if "step" in line]
+    log = _read(path, read_lines, why)
+    if log is not None and log.left_out:
+        why[path.name] = log.left_out
+    return [] if log is None else log.lines
 
 
 def _last_words(path: Path) -> str:
@@ -121,32 +130,24 @@ def _last_words(path: Path) -> str:
     return last if len(last) <= 300 else f"{last[:300]}…"
 
 
-_DAMAGED = (OSError, ValueError, KeyError, RecursionError, BadZipFile, NotImplementedError)
-"""What readers of json and of numpy's archives raise."""
+_NOT_THERE = "is not there"
 
 
 def _read(path: Path, reader: Callable[[Path], T], why: dict[str, str]) -> T | None:
     """What the reader makes of the file, or None and the reason under the file's name."""
-    if not path.is_file():
-        why[path.name] = f"{path} is not there"
-        return None
     try:
-        return reader(path)
-    except (*_DAMAGED, DetrkitError) as error:
+        if path.exists():
+            return reader(path)
+        why[path.name] = f"{path} {_NOT_THERE}"
+    except DetrkitError as error:
+        why[path.name] = str(error).removesuffix(".")
+    except (OSError, ValueError) as error:
         why[path.name] = f"{path} cannot be read ({error})"
-        return None
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text("utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"a json object was expected, not a {type(value).__name__}")
-    return value
+    return None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return read_curves(path)._asdict()
 
 
 def unevaluated(record: Record) -> str:

@@ -14,6 +14,12 @@ Step = dict[str, Any]
 
 _EPOCHS = Axis("epochs")
 
+_MOST = 100
+"""How many terms, groups and layers are drawn at most; no detector has as many."""
+
+_LARGEST = np.finfo(np.float32).max
+"""Of the numbers that training knows."""
+
 _TERMS = {
     "classification": "Classification loss",
     "l1": "L1 of boxes",
@@ -55,7 +61,7 @@ def _loss_blocks(records: Sequence[Record]) -> list[Block]:
     elif layers > 1:
         note = "Terms are unweighted, and those of the last decoder layer, which is the answer."
     drawings = [_of_runs("loss", "Loss", records, lambda step: step["loss"], "weighted sum", spread=True)]
-    names = list(dict.fromkeys(name for record in records for name in _terms_of(record)))
+    names = list(dict.fromkeys(name for record in records for name in _terms_of(record)))[:_MOST]
     drawings += [_term(name, records) for name in names]
     return [Heading("Losses"), *([Text(note)] if note else []), _drawn(drawings)]
 
@@ -119,7 +125,7 @@ def _groups(
 ) -> Sequence[Drawing | None]:
     """A chart with a line per group of parameters of a run, or one per group where there are several runs."""
     found = [values(step) for record in records for step in record.steps]
-    groups = list(dict.fromkeys(name for one in found for name in one))
+    groups = list(dict.fromkeys(name for one in found for name in one))[:_MOST]
     if not groups:
         return []
     if len(records) == 1:
@@ -153,7 +159,7 @@ def _of_runs(
 def _line(record: Record, label: str, value: Callable[[Step], float | None]) -> Line:
     """The finite values that the log has; a curve runs on where some steps have none."""
     epochs, values = _column(record, lambda step: step["epoch"]), _column(record, value)
-    known = np.isfinite(values)
+    known = np.abs(values) <= _LARGEST
     return Line(label, epochs[known], values[known])
 
 

@@ -55,5 +55,5 @@ def write_run_page(folder: Path, images: bool) -> None:
 def write_page(html: str, path: Path) -> None:
     """Write the page at once, so that a browser never sees half of it."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(html, "utf-8")
+    unfinished.write_text(html, "utf-8", errors="backslashreplace")
     unfinished.replace(path)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from detrkit.errors import DetrkitError
+from detrkit.errors import DetrkitError, shown
 from detrkit.settings.experiment import Experiment
 
 _OWN = (
@@ -42,7 +42,7 @@ def require_agreement(recipes: Mapping[str, Experiment]) -> None:
         for setting, left, right in differences(_plain(expected), _plain(experiment)):
             if not _within(setting, _OWN + _ASIDE):
                 raise DetrkitError(
-                    f"{setting} is {shown(left)} in {first}, but {shown(right)} in {name}: recipes that are "
+                    f"{setting} is {told(left)} in {first}, but {told(right)} in {name}: recipes that are "
                     "compared may differ only in decoder, scoring, matching, loss, learning rates and their "
                     f"schedule, so make it the same for all with --set {setting}=VALUE."
                 )
@@ -85,9 +85,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def shown(value: object) -> str:
-    """A value in a sentence."""
-    return "unset" if value is None else repr(value)
+def told(value: object) -> str:
+    """A setting's value in a sentence."""
+    return "unset" if value is None else shown(value)
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:

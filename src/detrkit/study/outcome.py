@@ -1,16 +1,24 @@
 """What became of a run of a study, read from its folder, and which of several was best."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from detrkit.errors import DetrkitError
 from detrkit.monitoring.jsonl import read_log
+from detrkit.reading import read_json
 from detrkit.study.curve import Point, curve_of, last_loss
 
 _DIVERGED = "diverged.json"
 """Stands in the folder of a run whose loss became infinite or not a number, and says so."""
+
+
+class _Divergence(TypedDict):
+    reason: str
+
+
+T = TypeVar("T")
 
 
 class Outcome(NamedTuple):
@@ -37,7 +45,7 @@ class Outcome(NamedTuple):
 def is_over(folder: Path) -> bool:
     """Whether a run has ended, by its last step or by diverging."""
     log = folder / "log.jsonl"
-    finished = log.exists() and any(line["event"] == "finished" for line in read_log(log)[-1:])
+    finished = log.exists() and any(line["event"] == "finished" for line in _log(folder)[-1:])
     return finished or (folder / _DIVERGED).exists()
 
 
@@ -50,7 +58,7 @@ def note_divergence(folder: Path, reason: str) -> None:
 
 def read_outcome(folder: Path, rate: float, images_per_step: int) -> Outcome:
     """What the log of a run that is over says."""
-    log = read_log(folder / "log.jsonl")
+    log = _log(folder)
     steps = [line for line in log if line["event"] == "step"]
     diverged = folder / _DIVERGED
     return Outcome(
@@ -60,9 +68,26 @@ def read_outcome(folder: Path, rate: float, images_per_step: int) -> Outcome:
         images=len(steps) * images_per_step,
         seconds=sum(line["seconds"] for line in steps),
         loss=last_loss(log),
-        diverged=json.loads(diverged.read_text("utf-8"))["reason"] if diverged.exists() else "",
+        diverged=_reason(diverged) if diverged.exists() else "",
         curve=curve_of(log, images_per_step),
     )
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return _read(folder / "log.jsonl", read_log)
+
+
+def _reason(path: Path) -> str:
+    return _read(path, lambda path: read_json(path, _Divergence))["reason"]
+
+
+def _read(path: Path, reader: Callable[[Path], T]) -> T:
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise DetrkitError(
+            f"{path} cannot be read ({error}): delete {path.parent}, and the run is done again."
+        ) from None
 
 
 def best_rate(recipe: str, sweep: Sequence[Outcome]) -> float:
@@ -85,4 +110,5 @@ def best_rate(recipe: str, sweep: Sequence[Outcome]) -> float:
 
 def _rank(outcome: Outcome) -> tuple[float, float]:
     loss = float("inf") if outcome.loss is None else outcome.loss
-    return -round(outcome.curve[-1].AP, 3), loss
+    ap = outcome.curve[-1].AP if outcome.curve else -1.0
+    return -round(ap, 3), loss

@@ -19,7 +19,7 @@ def write_page(results: Results, out: Path) -> None:
     figure = draw_curves(results)
     for kind in ("svg", "png"):
         figure.savefig(out / f"convergence.{kind}", dpi=150)
-    (out / "convergence.md").write_text("\n".join(_lines(results)) + "\n", "utf-8")
+    (out / "convergence.md").write_text("\n".join(_lines(results)) + "\n", "utf-8", errors="backslashreplace")
 
 
 def _headings(results: Results) -> list[str]:

@@ -1,12 +1,15 @@
 """``plan.json``: what a study does, in steps. It is made once, so that a resumed study does the same."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import msgspec
+from msgspec import Meta
 
 from detrkit.errors import DetrkitError
-from detrkit.study.agreement import differences, shown
+from detrkit.reading import Positive, read_json
+from detrkit.study.agreement import differences, told
 from detrkit.study.pace import Pace
 from detrkit.study.request import Request
 
@@ -21,6 +24,31 @@ class Steps(NamedTuple):
     sweep: int
     full: int
     longer: int | None
+
+
+class _Pace(TypedDict):
+    seconds: Annotated[float, Meta(gt=0, le=1e9)]
+    images_per_step: Positive
+    train_images: Positive
+    val_images: Positive
+
+
+class _Steps(TypedDict):
+    sweep: Positive
+    full: Positive
+    longer: Positive | None
+
+
+class _File(TypedDict):
+    """What the file has."""
+
+    version: Literal[1]
+    plan: Literal["convergence"]
+    command: str
+    machine: dict[str, str]
+    pace: dict[str, _Pace]
+    steps: dict[str, _Steps]
+    asked: dict[str, Any]
 
 
 class Plan(NamedTuple):
@@ -68,17 +96,20 @@ def read_plan(path: Path, request: Request) -> Plan:
     Raises:
         DetrkitError: naming what differs, where it was another, or what is wrong with the file.
     """
-    tree = _read_json(path)
+    tree = _read(path)
     for name, before, now in differences(tree["asked"], request.as_dict()):
         raise DetrkitError(
-            f"{path.parent} holds a study with {name} = {shown(before)}, not {shown(now)}: go on with what "
+            f"{path.parent} holds a study with {name} = {told(before)}, not {told(now)}: go on with what "
             "it has, or choose another --out."
         )
+    for part in ("pace", "steps"):
+        if tree[part].keys() != request.recipes.keys():
+            raise DetrkitError(f"{path} has the {part} of other recipes than were asked for: restore it.")
     return Plan(
         request=request._replace(command=tree["command"]),
         machine=tree["machine"],
-        paces={name: Pace(**pace) for name, pace in tree["pace"].items()},
-        steps={name: Steps(**steps) for name, steps in tree["steps"].items()},
+        paces={name: Pace(**msgspec.convert(pace, _Pace)) for name, pace in tree["pace"].items()},
+        steps={name: Steps(**msgspec.convert(steps, _Steps)) for name, steps in tree["steps"].items()},
     )
 
 
@@ -92,11 +123,10 @@ def _within(seconds: float, pace: float) -> int:
     return max(1, int(seconds / pace))
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> _File:
     try:
-        tree = json.loads(path.read_text("utf-8"))
+        return read_json(path, _File)
     except (OSError, ValueError) as error:
-        raise DetrkitError(f"{path} is damaged ({error}): choose another --out.") from None
-    if not isinstance(tree, dict) or tree.get("version") != _VERSION:
-        raise DetrkitError(f"{path} is not a study's plan of version {_VERSION}: choose another --out.")
-    return tree
+        raise DetrkitError(
+            f"{path} is not a study's plan of version {_VERSION} ({error}): choose another --out."
+        ) from None

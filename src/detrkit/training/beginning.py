@@ -9,11 +9,13 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
 from detrkit.catalog import Catalog
 from detrkit.errors import DetrkitError
+from detrkit.reading import read_json, writable
 from detrkit.settings.experiment import Experiment, parse, recipe, to_toml
 from detrkit.settings.section import describe
 from detrkit.training import checkpoint
@@ -53,7 +55,7 @@ class Begun(msgspec.Struct, omit_defaults=True):
         ]
 
 
-class _Origins(msgspec.Struct):
+class _Origins(TypedDict):
     """Of ``init.json``, what a resumed run needs."""
 
     init: str
@@ -97,7 +99,7 @@ def write(
             tensors = [row._asdict() for row in origins]
             store.write_text(out / _ORIGINS, json.dumps({"init": source, "tensors": tensors}, indent=1))
         store.write_text(out / _BEGUN, json.dumps(msgspec.to_builtins(begun), indent=1))
-        comments = [f"# {note}" for note in notes]
+        comments = [f"# {writable(note)}" for note in notes]
         store.write_text(out / _SETTINGS, "\n".join([*comments, to_toml(experiment)]))
     except OSError as error:
         raise DetrkitError(
@@ -116,8 +118,8 @@ def read(out: Path, required: bool) -> Begun:
     if not (path.exists() and has_begun(out)):
         return Begun()
     try:
-        return msgspec.convert(_json(path), Begun)
-    except (OSError, ValueError, RecursionError) as error:
+        return msgspec.convert(read_json(path, Begun), Begun)
+    except (OSError, ValueError) as error:
         if required:
             raise _damaged(path, error) from None
         logger.warning("%s cannot be read (%s): whether the dataset has changed is not known.", path, error)
@@ -158,8 +160,8 @@ def _start(path: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        return Path(msgspec.convert(_json(path), _Origins).init)
-    except (OSError, ValueError, RecursionError) as error:
+        return Path(read_json(path, _Origins)["init"])
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
 
 
@@ -177,10 +179,6 @@ def _same_settings(experiment: Experiment, saved: Experiment, out: Path) -> Expe
                 "settings it has, or start another run."
             )
     return experiment
-
-
-def _json(path: Path) -> object:
-    return json.loads(path.read_text("utf-8"))
 
 
 def _damaged(path: Path, error: Exception) -> DetrkitError:

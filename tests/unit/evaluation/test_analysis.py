@@ -108,3 +108,17 @@ def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(DetrkitError, match=r"metrics\.json: no evaluation can be read there"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("metrics", b"[" * 100_000), ("analysis", b"{}"), ("metrics", b'{"AP": "x"}')]
+)
+def test_a_damaged_file_is_told(
+    tmp_path: Path, judged: Judged, analysis: Analysis, name: str, content: bytes
+) -> None:
+    write(tmp_path, judged, analysis)
+    (tmp_path / f"{name}.json").write_bytes(content)
+    with pytest.raises(
+        DetrkitError, match=rf"{name}\.json: no evaluation can be read there \(.*\): evaluate again"
+    ):
+        read(tmp_path)

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,3 +187,45 @@ def test_a_damaged_header_is_told_in_a_sentence(tmp_path: Path, damaged: bytes) 
     path.write_bytes(damaged)
     with pytest.raises(DetrkitError, match=r"run\.json .*: restore it from a copy\.$"):
         read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *(("data", value) for value in (5, None, [], {})),
+        *(("machine", value) for value in ("x", [], {"cores": 2}, None)),
+        *(("seconds", value) for value in ("x", None, -1.0, float("nan"), float("inf"), 10**400)),
+        *(("notes", value) for value in (5, "x", [5], None)),
+        *(("resumed", value) for value in (5, {}, [5], None)),
+        *(("steps", value) for value in ("x", 1.5, True, -1, 10**400)),
+        *(("splits", value) for value in ("val", {"val": 5}, [])),
+        *(("images", value) for value in (5, {"val": "5"}, {"val": -1})),
+        ("recipe", ["shapes"]),
+        ("peak_memory", "1 GiB"),
+        ("state", None),
+        ("versions", {"torch": 2}),
+    ],
+)
+def test_an_entry_that_is_not_what_it_should_be_is_named(tmp_path: Path, entry: str, value: object) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"data": "/data", entry: value}))
+    place = "range" if value == 10**400 and entry == "seconds" else re.escape(f"$.{entry}")
+    with pytest.raises(DetrkitError, match=rf"run\.json cannot be read \(.*{place}.*\): restore it"):
+        read_header(path)
+
+
+def test_a_header_without_what_came_later_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text('{"data": "/data", "recipe": null, "of a later release": [1]}')
+    found = read_header(path)
+    assert (found["data"], found["recipe"], found["of a later release"]) == ("/data", None, [1])
+    assert (found["resumed"], found["seconds"], found["peak_memory"]) == ([], 0.0, None)
+
+
+def test_what_is_no_file_or_too_long_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "long").open("wb") as file:
+        file.truncate(2**40)
+    for name, words in (("pipe", "not a regular file"), ("long", "1,099,511,627,776 bytes")):
+        with pytest.raises(DetrkitError, match=rf"{name} cannot be read \(.*{words}"):
+            read_header(tmp_path / name)

@@ -18,8 +18,10 @@ from detrkit.monitoring.doctor.history import course_of
 from detrkit.monitoring.doctor.probe import probe_of
 from detrkit.monitoring.doctor.splits import splits_of
 from detrkit.monitoring.header import read_header
-from detrkit.monitoring.jsonl import read_log
-from detrkit.settings.experiment import Experiment, recipe
+from detrkit.monitoring.lines import read_lines
+from detrkit.monitoring.settings import read_settings
+from detrkit.reading import is_folder
+from detrkit.settings.experiment import Experiment
 from detrkit.settings.section import describe
 
 T = TypeVar("T")
@@ -40,9 +42,9 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
             f"{folder} holds no run, for log.jsonl or experiment.toml is not there: name the folder given "
             "to train --out."
         )
-    lines = read_log(folder / "log.jsonl")
-    experiment = recipe(str(folder / "experiment.toml"))
-    missing: list[str] = []
+    log = _required(folder / "log.jsonl", read_lines)
+    experiment = _required(folder / "experiment.toml", read_settings)
+    missing = [f"{log.left_out}."] if log.left_out else []
     about = folder / "run.json"
     header = (_attempt(lambda: read_header(about), missing) if about.exists() else None) or {}
     if experiment.optim.kind != "adamw":
@@ -51,8 +53,8 @@ def gather(folder: Path, data: Path | None = None, *, images: bool = True) -> Fa
     facts = Facts(
         settings=settings_of(experiment),
         parameters=(header.get("trainable_parameters", 0), header.get("parameters", 0)),
-        state=_state(lines, header),
-        course=course_of(lines, header.get("steps")),
+        state=_state(log.lines, header),
+        course=course_of(log.lines, header.get("steps")),
         missing=missing,
         trained_before=started_elsewhere(folder),
     )
@@ -107,7 +109,7 @@ def _state(lines: list[dict[str, Any]], header: dict[str, Any]) -> State:
 
 def _catalogs(experiment: Experiment, header: dict[str, Any], data: Path | None) -> tuple[Catalog, Catalog]:
     folder = data or (Path(header["data"]) if "data" in header else None)
-    if folder is None or not folder.is_dir():
+    if folder is None or not is_folder(folder):
         where = "run.json does not say where the data is" if folder is None else f"{folder} is not there"
         raise DetrkitError(f"Boxes, classes and images were not looked at, for {where}: add --data DIR.")
     train, validation = (
@@ -136,10 +138,20 @@ def _probe(folder: Path, train: Catalog, validation: Catalog) -> Probe:
     return probe_of(detector, train, validation)
 
 
+def _required(path: Path, reader: Callable[[Path], T]) -> T:
+    """What a file has without which there is no diagnosis."""
+    try:
+        return reader(path)
+    except OSError as error:
+        raise DetrkitError(f"{path} cannot be read ({error}): restore it from a copy.") from None
+
+
 def _attempt(make: Callable[[], T], missing: list[str]) -> T | None:
     """What is made, or None and the reason."""
     try:
         return make()
     except DetrkitError as error:
         missing.append(str(error))
-        return None
+    except OSError as error:
+        missing.append(f"A part of the dataset cannot be read ({error}).")
+    return None

@@ -50,7 +50,10 @@ def _stretch(lines: Sequence[Line]) -> Stretch:
         loss=_median(lines, lambda line: line["loss"]),
         terms=_terms(lines),
         norm=_median(lines, lambda line: line.get("gradient_norm", 0.0)),
-        ratios={name: _median(measured, lambda one, name=name: one[name]) for name in dict(*measured[:1])},
+        ratios={
+            name: _median([one[name] for one in measured if name in one], float)
+            for name in dict(*measured[:1])
+        },
         rates=dict(lines[-1].get("learning_rates", {})),
         waiting=waited / seconds if seconds else 0.0,
     )
@@ -58,11 +61,12 @@ def _stretch(lines: Sequence[Line]) -> Stretch:
 
 def _terms(lines: Sequence[Line]) -> dict[str, list[float]]:
     """The medians of the answers' terms; those of denoising and of further groups are left out."""
-    names = [name for name in lines[0].get("terms", {}) if not name.startswith(("denoising_", "group_"))]
+    found: list[dict[str, list[float]]] = [line.get("terms", {}) for line in lines]
+    names = [name for name in found[0] if not name.startswith(("denoising_", "group_"))]
     return {
-        name: np.median([line["terms"][name] for line in lines], axis=0).tolist()
+        name: np.median([terms[name] for terms in found], axis=0).tolist()
         for name in names
-        if all(len(line["terms"].get(name, ())) == len(lines[0]["terms"][name]) for line in lines)
+        if all(len(terms.get(name, ())) == len(found[0][name]) for terms in found)
     }
 
 

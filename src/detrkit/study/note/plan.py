@@ -8,16 +8,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 import msgspec
+from msgspec import Meta
 
 from detrkit.benchmark.results import Effort
-from detrkit.data.plausible import require_regular
-from detrkit.errors import DetrkitError
-from detrkit.errors import shown as shorten
+from detrkit.errors import DetrkitError, shown
+from detrkit.reading import Count, Positive, read_json, require_kind
 from detrkit.settings.experiment import Experiment, parse
-from detrkit.study.agreement import differences, shown
+from detrkit.study.agreement import differences, told
 from detrkit.study.note.family import Role
 from detrkit.study.note.shares import Amount, Trials
 
@@ -45,6 +45,48 @@ class Data(NamedTuple):
     categories: list[str]
     train_digest: str
     val_digest: str
+
+
+class _Run(TypedDict):
+    role: Role
+    steps: Positive
+    validations: Positive
+    seconds: Annotated[float, Meta(gt=0, le=1e12)] | None
+
+
+class _Data(TypedDict):
+    train_split: str
+    val_split: str
+    train_images: Positive
+    val_images: Positive
+    categories: list[str]
+    train_digest: str
+    val_digest: str
+
+
+class _Trials(TypedDict):
+    number: Annotated[int, Meta(ge=0, le=10_000)]
+    steps: Count
+
+
+class _File(TypedDict):
+    """What the file has. Each of its ``runs`` is a ``_Run``."""
+
+    version: Literal[1]
+    plan: Literal["note", "full"]
+    recipes: Annotated[list[str], Meta(min_length=1)]
+    backbones: Annotated[list[str], Meta(min_length=2, max_length=2)]
+    budget: str | None
+    seed: Count
+    set: dict[str, Any]
+    command: str
+    data: _Data
+    machine: dict[str, str]
+    paces: dict[str, dict[str, Annotated[float, Meta(ge=0, le=1e12)]]]
+    trials: _Trials
+    benchmark: Effort
+    runs: dict[str, dict[str, Any]]
+    settings: dict[str, dict[str, Any]]
 
 
 class Plan(NamedTuple):
@@ -91,42 +133,31 @@ def write_plan(path: Path, plan: Plan) -> None:
         "settings": {name: run.settings.model_dump(mode="json") for name, run in plan.runs.items()},
     }
     temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.write_text(
+        json.dumps(tree, indent=1, ensure_ascii=False) + "\n", "utf-8", errors="backslashreplace"
+    )
     temporary.replace(path)
 
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file; DetrkitError, naming the file, where it is none."""
     try:
-        require_regular(path)
-        tree = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        tree: _File = read_json(path, _File)
+    except (OSError, ValueError) as error:
         raise DetrkitError(
-            f"{path} cannot be read as a plan ({error}): name another, or another --out."
+            f"{path} cannot be read as the plan of a note of version {_VERSION} ({error}): restore it, or "
+            "name another."
         ) from None
-    if (
-        not isinstance(tree, dict)
-        or tree.get("version") != _VERSION
-        or tree.get("plan") not in ("note", "full")
-    ):
-        raise DetrkitError(
-            f"{path} is not the plan of a note of version {_VERSION}: name another, or another --out."
-        )
-    try:
-        plan = Plan(
-            asked={name: tree[name] for name in _ASKED},
-            command=tree["command"],
-            data=Data(**tree["data"]),
-            machine=tree["machine"],
-            paces=tree["paces"],
-            trials=Trials(**tree["trials"]),
-            effort=msgspec.convert(tree["benchmark"], Effort),
-            runs={name: _run(name, run, tree["settings"][name], path) for name, run in tree["runs"].items()},
-        )
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
-        raise DetrkitError(
-            f"{path} lacks what a plan has ({type(error).__name__} {str(error)[:200]}): restore it."
-        ) from None
+    plan = Plan(
+        asked={name: tree[name] for name in _ASKED},
+        command=tree["command"],
+        data=Data(**msgspec.convert(tree["data"], _Data)),
+        machine=tree["machine"],
+        paces=tree["paces"],
+        trials=Trials(**msgspec.convert(tree["trials"], _Trials)),
+        effort=msgspec.convert(tree["benchmark"], Effort),
+        runs={name: _run(name, run, tree["settings"], path) for name, run in tree["runs"].items()},
+    )
     if plan.name_of("smaller") is None:
         raise DetrkitError(f"{path} has no run of the role 'smaller', which all others are compared with.")
     return plan
@@ -136,7 +167,7 @@ def require_asked(plan: Plan, asked: Mapping[str, Any], folder: Path) -> None:
     """DetrkitError, naming what differs, where the plan in ``folder`` was made for something else."""
     for name, before, now in differences(plan.asked, asked):
         raise DetrkitError(
-            f"{folder} holds a study with {name} = {shown(before)}, not {shown(now)}: go on with what it "
+            f"{folder} holds a study with {name} = {told(before)}, not {told(now)}: go on with what it "
             "has, or choose another --out."
         )
 
@@ -154,30 +185,34 @@ def require_same_data(plan: Plan, data: Data, source: str) -> None:
     for name, before, now in zip(Data._fields, plan.data, data, strict=True):
         if before != now:
             raise DetrkitError(
-                f"the plan is for data with {name} = {before}, but {source} has {now}: name the same dataset "
-                "with --data, or make another plan."
+                f"the plan is for data with {name} = {shown(before)}, but {source} has {shown(now)}: name "
+                "the same dataset with --data, or make another plan."
             )
 
 
 _ASKED = ("plan", "recipes", "backbones", "budget", "seed", "set")
 
 
-_NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f\x7f]{1,200}")
-"""A run's name is that of its folder, which lies in the study's own."""
+TRIALS = "tuning"
+"""The folder of the trials in the study's own, which no run has."""
+
+_NAME = re.compile(r"(?!\.)[^/\\:\x00-\x1f\x7f\ud800-\udfff]+")
+_LONGEST = 200
+"""Bytes of a run's name. It is that of its folder, which lies in the study's own."""
 
 
-def _run(name: str, tree: Mapping[str, Any], settings: Mapping[str, Any], path: Path) -> Run:
-    if not _NAME.fullmatch(name):
+def _run(name: str, run: Mapping[str, Any], settings: Mapping[str, dict[str, Any]], path: Path) -> Run:
+    if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST or name == TRIALS:
         raise DetrkitError(
-            f"{path} names a run {shorten(name)}, which is the name of no folder inside "
-            "the study's: name it in letters, digits and dashes."
+            f"{path} names a run {shown(name)}, which is the name of no folder inside the study's: name it "
+            "in letters, digits and dashes."
         )
     source = f"{path}, {name}"
-    steps, validations = tree["steps"], tree["validations"]
-    if not (isinstance(steps, int) and isinstance(validations, int) and min(steps, validations) >= 1):
-        raise DetrkitError(
-            f"{source}: {shorten(steps)} steps and {shorten(validations)} validations, but a number from 1 "
-            "on is expected of each: restore it."
-        )
-    amount = Amount(steps, validations, tree["seconds"])
-    return Run(tree["role"], amount, parse(dict(settings), source))
+    if name not in settings:
+        raise DetrkitError(f"{source}: there are no settings of it: restore them.")
+    try:
+        require_kind(run, _Run)
+    except ValueError as error:
+        raise DetrkitError(f"{source}: the run is {shown(dict(run))} ({error}): restore it.") from None
+    amount = Amount(run["steps"], run["validations"], run["seconds"])
+    return Run(run["role"], amount, parse(settings[name], source))

@@ -17,7 +17,7 @@ from detrkit.data.formats.recognise import read_split
 from detrkit.data.subset import draw_images
 from detrkit.monitoring.recorded import fit
 from detrkit.settings.experiment import Experiment
-from detrkit.study.note.plan import Run
+from detrkit.study.note.plan import TRIALS, Run
 from detrkit.study.note.runs import with_rates
 from detrkit.study.note.shares import JUDGED_IMAGES
 from detrkit.study.note.work import Work
@@ -31,8 +31,6 @@ from detrkit.tuning.standing import fate_of
 from detrkit.tuning.training import training_objective
 from detrkit.tuning.worker import Work as Labour
 from detrkit.tuning.worker import run_study
-
-_NAME = "tuning"
 
 
 def tune_rates(work: Work) -> dict[str, Any]:
@@ -52,12 +50,12 @@ def tune_rates(work: Work) -> dict[str, Any]:
 
 
 def _carry_out(work: Work, run: Run, searches: list[Search]) -> list[Outcome]:
-    folder, settings = work.folder(_NAME), run.settings
+    folder, settings = work.folder(TRIALS), run.settings
     folder.mkdir(parents=True, exist_ok=True)
     take_out_the_unfinished(folder)
     plan = Plan(work.plan.trials.steps, None, work.plan.data.train_images)
     asked = {"steps": plan.steps, "settings": settings.model_dump(mode="json")}
-    study, _ = join_or_begin(open_storage(sqlite_url(folder)), _NAME, asked, lambda: plan)
+    study, _ = join_or_begin(open_storage(sqlite_url(folder)), TRIALS, asked, lambda: plan)
     objective = training_objective(
         lambda attempt: with_rates(settings, dict(attempt.settings)),
         _trainer(work, settings),
@@ -85,15 +83,15 @@ def take_out_the_unfinished(folder: Path) -> None:
     if not path.exists():
         return
     storage = open_storage(sqlite_url(folder))
-    if _NAME not in optuna.get_all_study_names(storage):
+    if TRIALS not in optuna.get_all_study_names(storage):
         return
-    study = optuna.load_study(study_name=_NAME, storage=storage)
+    study = optuna.load_study(study_name=TRIALS, storage=storage)
     trials = study.get_trials(deepcopy=False)
     over = [trial for trial in trials if fate_of(trial) in ("ended", "pruned", "failed")]
     if len(over) == len(trials):
         return
     copied = open_storage(f"sqlite:///{kept.resolve()}")
-    new = optuna.create_study(storage=copied, study_name=_NAME, direction="maximize")
+    new = optuna.create_study(storage=copied, study_name=TRIALS, direction="maximize")
     for name, value in study.user_attrs.items():
         new.set_user_attr(name, value)
     new.add_trials(over)

@@ -4,9 +4,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detrkit.errors import DetrkitError
+from detrkit.reading import read_json
 from detrkit.settings.experiment import Experiment
 from detrkit.study.note.events import Listener
 from detrkit.study.note.plan import Plan, Run
+
+_MOST = 1 << 30
+"""Bytes of the result of a step, which has the curves of all of its runs."""
 
 
 class Work(NamedTuple):
@@ -28,7 +33,12 @@ class Work(NamedTuple):
     def result(self, step: str) -> Any:
         """What came of a step that is over; None of one that is not."""
         path = self.out / "results" / f"{step}.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        try:
+            return read_json(path, Any, _MOST) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise DetrkitError(
+                f"{path} cannot be read ({error}): delete it, and its step is done again."
+            ) from None
 
     def keep(self, step: str, result: Any) -> None:
         """Write down what came of a step, in one rename."""
@@ -40,7 +50,9 @@ class Work(NamedTuple):
 def write_json(path: Path, value: Any) -> None:
     """Write a file for people and programs, in one rename."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.write_text(
+        json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8", errors="backslashreplace"
+    )
     unfinished.replace(path)
 
 

@@ -1,9 +1,15 @@
+import json
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 
+from detrkit.monitoring.doctor.diagnose import diagnose
 from detrkit.monitoring.doctor.facts import Facts
+from detrkit.monitoring.doctor.gather import settings_of
 from detrkit.monitoring.doctor.history import STRETCHES, course_of
 from detrkit.monitoring.doctor.learning import plateau_of
+from detrkit.settings.experiment import recipe
 
 
 def line(step: int, loss: float, **more: object) -> dict[str, object]:
@@ -76,3 +82,34 @@ def test_a_steady_fall_has_no_sure_change_point() -> None:
     plateau = plateau_of(facts(np.exp(3 - np.arange(400) / 200 + noise)))
     assert plateau is not None
     assert plateau.confidence < 0.95
+
+
+def test_steps_that_tell_of_other_terms_and_groups_are_medians_of_those_that_do() -> None:
+    lines = [line(step, 2.0, update_ratios={"rest": 0.1 * step}) for step in range(1, 81)]
+    for other in lines[1::2]:
+        other["update_ratios"] = {"backbone": 0.5}
+        del other["terms"]
+    first = course_of(lines).stretches[0]  # of two steps
+    assert (first.last, first.ratios, first.terms) == (2, {"rest": 0.1}, {})
+
+
+def test_any_numbers_that_a_log_may_have_are_judged() -> None:
+    """Every pair of extremes, in logs of steps alone and with validations."""
+    extremes: dict[str, list[object]] = {
+        "loss": [0.0, -1.0, 1e308, 1e-320, float("inf"), float("nan")],
+        "seconds": [0.0, 1e12, 1e-320],
+        "terms": [{}, {"giou": [1e308]}, {"giou": [0.0, 0.0]}, {"giou": [float("nan"), -1.0]}],
+        "gradient_norm": [float("inf"), -1.0],
+        "update_ratios": [None, {}, {"rest": 1e308}, {"rest": 0.0, "backbone": -1.0}, {"rest": float("nan")}],
+        "learning_rates": [{}, {"rest": float("nan")}, {"rest": 1e308}],
+        "images": [0, 2**53],
+    }
+    found = {"event": "validation", "metrics": {"AP": -1.0, "AP50": 1.0}, "raw": {"AP": 1.0, "AP50": 0.0}}
+    settings = settings_of(recipe("shapes"))
+    for (one, values), (other, others) in combinations(extremes.items(), 2):
+        for value, another in product(values, others):
+            lines = [line(step, 3.0 / step) | {one: value, other: another} for step in range(1, 21)]
+            for ended in (lines, [*lines, *({**found, "step": step, "epoch": 1.0} for step in range(5))]):
+                course = course_of(ended, 20)
+                for ailment in diagnose(Facts(settings, (0, 2**53), "finished", course)):
+                    json.dumps(ailment.to_dict())
