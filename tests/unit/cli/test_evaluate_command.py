@@ -223,7 +223,7 @@ def test_results_that_never_end_are_refused(
     os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
     ran = judged_alone(detections=path)
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert f"the detections {path} cannot be read: it is not a regular file" in ran.stderr
+    assert f"{path}: the results cannot be read: it is not a regular file" in ran.stderr
 
 
 def test_no_results_at_all_are_judged(judged_alone: Callable[..., Result], tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from detrkit.study.note.work import Work
 
 COCO = Data("train2017", "val2017", 118_287, 5_000, ["cat"], "1f", "2e")
 
-NO_FOLDERS = ["/etc", "../../x", "..", ".", "", "tuning", "a/b", "a\\b", "C:x", "a\0", "x" * 5000, "кот" * 50, "\ud800"]
+NO_FOLDERS = ["/etc", "../../x", "..", ".", "", "a/b", "a\\b", "C:x", "a\0", "x" * 5000, "кот" * 50, "\ud800"]
+NO_FOLDERS.append("tuning")  # has the trials
 """Names of runs; a file's name may have 255 bytes."""
 
 
