@@ -115,9 +115,10 @@ class Interruption:
 
 def _answer(asked: Signals) -> None:
     """Say what happens now. Amid whatever a signal interrupts, no stream of Python's may be written to."""
-    said = f"{asked.name}: the run saves and ends after this step. Ctrl-C ends it at once, without a save.\n"
+    begin = "\n" if os.isatty(2) else ""  # below the progress bar
+    said = f"{asked.name}: the run saves and ends after this step; Ctrl-C would end it at once, unsaved"
     with suppress(OSError):
-        os.write(2, said.encode())
+        os.write(2, f"{begin}{said}.\n".encode())
 
 
 def asked_anywhere(asked: bool) -> bool:

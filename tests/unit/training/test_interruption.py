@@ -83,7 +83,7 @@ def test_the_first_signal_is_answered_once(tells: bool, capfd: pytest.CaptureFix
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
     said = capfd.readouterr().err
-    assert said.startswith("SIGUSR1: the run saves and ends after this step.") is tells
+    assert said.startswith("SIGUSR1: the run saves and ends after this step;") is tells
     assert len(said.splitlines()) == tells
 
 
