@@ -112,7 +112,7 @@ def asked_to_stop(soak: Soak, out: Path, seed: int) -> bool:
         return True
     soak.require(code in (128 + number, 0), f"a run that {number.name} asks to stop ends with it")
     state = json.loads((out / "last" / "state.json").read_text("utf-8"))
-    last = max(line["step"] for line in log_of(out))
+    last = max((line["step"] for line in log_of(out)), default=0)
     soak.require(state["progress"]["step"] == last, f"a run that {number.name} ends has saved its last step")
     return True
 

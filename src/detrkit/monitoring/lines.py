@@ -33,7 +33,7 @@ def read_lines(path: Path) -> Log:
             except ValueError as error:
                 if text.endswith(b"\n") and text.strip():
                     odd, first = odd + 1, first or f"line {number} ({error})"
-    return Log(lines, f"{path}: {odd:,} of its lines are left out, from {first} on" if odd else "")
+    return Log(lines, f"{path}: lines left out: {odd:,}, from {first} on" if odd else "")
 
 
 def parse_line(text: bytes) -> dict[str, Any]:

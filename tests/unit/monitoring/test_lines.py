@@ -68,7 +68,7 @@ def test_what_is_no_event_is_left_out_and_told(events: Any, tmp_path: Path, text
     path.write_bytes(path.read_bytes() + text + b"\n\n")
     found = read_lines(path)
     assert [line["step"] for line in found.lines] == [1]
-    assert found.left_out.startswith(f"{path}: 1 of its lines are left out, from line 2 (")
+    assert found.left_out.startswith(f"{path}: lines left out: 1, from line 2 (")
     assert len(found.left_out) < 500
 
 
@@ -102,7 +102,7 @@ def test_what_has_not_what_its_event_has_is_left_out_and_told(
     path = write(tmp_path / "log.jsonl", line, line | {entry: value}, line)
     found = read_lines(path)
     assert found.lines == json.loads(json.dumps([line, line]))
-    assert "1 of its lines are left out, from line 2 (" in found.left_out
+    assert "lines left out: 1, from line 2 (" in found.left_out
     assert entry in found.left_out or "out of range" in found.left_out
 
 

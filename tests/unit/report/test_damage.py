@@ -137,7 +137,7 @@ def test_an_odd_line_is_left_out_and_told(run: Path, entry: str, value: object) 
     lines[4] = json.dumps(json.loads(lines[4]) | {entry: value})
     log.write_text("\n".join(lines) + "\n")
     record = read_run(run)
-    assert f"{log}: 1 of its lines are left out, from line 5 (" in record.damaged[0]
+    assert f"{log}: lines left out: 1, from line 5 (" in record.damaged[0]
     assert Missing(f"{record.damaged[0]}.") in overview(record).blocks
     assert len(record.steps) == 29  # of three epochs of ten
     assert any("from line 5 (" in sentence for sentence in examine(run, images=False).missing)
@@ -150,7 +150,7 @@ def test_a_validation_without_figures_is_no_validation(run: Path) -> None:
     log.write_text("".join(json.dumps(line) + "\n" for line in broken))
     record = read_run(run)
     assert record.validations == []
-    assert "3 of its lines are left out, from line 11 (" in record.damaged[0]
+    assert "lines left out: 3, from line 11 (" in record.damaged[0]
     validation_section([record])
 
 
