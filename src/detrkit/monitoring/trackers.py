@@ -19,6 +19,7 @@ from accelerate.tracking import (
 
 from detrkit.errors import DetrkitError
 from detrkit.evaluation.coco import Metrics
+from detrkit.reading import read_json
 from detrkit.settings.section import describe
 from detrkit.settings.training import TrackerName
 from detrkit.training.events import Event, Finished, Interrupted, Skipped, Started, Stepped, Validated
@@ -69,13 +70,18 @@ class Trackers:
 
     def _start(self, event: Started) -> None:
         path = self._folder / "trackers.json"
-        known = json.loads(path.read_text("utf-8")) if event.step and path.exists() else {}
+        known = _read(path) if event.step and path.exists() else {}
         before = dict(known)
         known.setdefault("run", f"{self._folder.resolve().name}-{secrets.token_hex(4)}")
         self._trackers = {name: _build(name, self._folder, known, event) for name in self._names}
         self._each(lambda tracker: _begin(tracker, known, event))
         if known != before and set(self._names) - {"tensorboard"}:
-            store.write_text(path, json.dumps(known, indent=1) + "\n")
+            try:
+                store.write_text(path, json.dumps(known, indent=1) + "\n")
+            except OSError as error:
+                logger.warning(
+                    "%s cannot be written (%s): resumed, the run begins new curves.", path, reason(error)
+                )
 
     def _log(self, values: dict[str, float], step: int) -> None:
         self._each(lambda tracker: tracker.log(values, step=step))
@@ -94,6 +100,15 @@ class Trackers:
                     self._folder,
                     _words(error),
                 )
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The names under which a run has its curves; none, with a warning, where these cannot be read."""
+    try:
+        return read_json(path, dict[str, str])
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): the run begins new curves.", path, error)
+        return {}
 
 
 def _words(error: Exception) -> str:

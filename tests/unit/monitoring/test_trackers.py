@@ -149,6 +149,36 @@ def test_a_resumed_run_goes_on_under_its_name(
         assert (first["project"], first["config"]["optim.lr"]) == ("detrkit", 1e-4)
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"run": 5}', "[" * 100_000])
+def test_where_its_name_is_lost_a_resumed_run_begins_new_curves_and_says_so(
+    events: Any,
+    tell: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    text: str,
+) -> None:
+    recorder, path = Recorder(monkeypatch), tmp_path / "trackers.json"
+    path.write_text(text)
+    tell(Trackers(tmp_path, ["wandb"]), events.started(step=1), events.stepped(2))
+    assert recorder.opened[0]["id"] == json.loads(path.read_text())["run"]
+    assert [step for step, _ in recorder.written] == [2]
+    assert f"{path} cannot be read" in caplog.text
+
+
+def test_a_disk_that_takes_no_name_costs_no_curve(
+    events: Any,
+    tell: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder(monkeypatch)
+    tell(Trackers(tmp_path / "away", ["wandb"]), events.started(), events.stepped(1))
+    assert [step for step, _ in recorder.written] == [1]
+    assert "trackers.json cannot be written (No such file or directory)" in caplog.text
+
+
 class MlflowException(Exception):  # noqa: N818  # as mlflow names it
     """What mlflow raises for a server that is away; it is no OSError."""
 
