@@ -53,18 +53,22 @@ def data(tmp_path_factory: pytest.TempPathFactory, write_coco: Callable[..., Pat
     return write_coco(tmp_path_factory.mktemp("kills") / "data", train=COUNTS, val=[1, 2, 3])
 
 
+def assigned(settings: dict[str, object]) -> list[str]:
+    """The settings as words of a command."""
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
 def carry_out(
     folder: Path, data: Path, settings: dict[str, object], runs: dict[str, list[Moment]]
 ) -> dict[str, Ends]:
     """Train runs, by name, each in as many processes as it has moments."""
     # the command loads images in a worker, which a signal for all processes reaches too
     changes = {**settings, "data.workers": 1}
-    assignments = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     case = {
         "data": str(data),
         "settings": settings,
         "runs": {str(folder / name): moments for name, moments in runs.items()},
-        "command": ["train", "detr_r50", "--data", str(data), *assignments],
+        "command": ["train", "detr_r50", "--data", str(data), *assigned(changes)],
     }
     (folder / "case.json").write_text(json.dumps(case))
     command = [sys.executable, str(DRIVER), str(folder / "case.json")]
@@ -226,8 +230,7 @@ def test_a_command_whose_workers_never_wake_up_ends_in_half_a_minute(
     """At its exit, multiprocessing would wait for them."""
     settings = small_detr | EXACT | {"train.max_steps": 10_000, "data.workers": 2}
     settings |= {"train.validate_every": 1e6}  # a validation has workers too
-    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    words = ["train", "detr_r50", "--data", data, "--out", tmp_path / "run", *assignments]
+    words = ["train", "detr_r50", "--data", data, "--out", tmp_path / "run", *assigned(settings)]
     command = [sys.executable, "-m", "detrkit", *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
         wait_for_step(tmp_path / "run", 3)
@@ -286,9 +289,18 @@ def test_two_processes_asked_together_with_their_launcher_save(
 ) -> None:
     """The launcher passes on what reached its processes too: they are asked twice."""
     settings = small_detr | EXACT | {"train.max_steps": 10_000}
-    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = ["-m", "detrkit", "train", "detr_r50", "--data", data, "--out", tmp_path / "run", *assignments]
+    words = [
+        "-m",
+        "detrkit",
+        "train",
+        "detr_r50",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "run",
+        *assigned(settings),
+    ]
     with subprocess.Popen(
         [*launch, *map(str, words)],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
@@ -322,8 +334,7 @@ def test_a_second_job_is_refused_and_a_kill_lets_the_next_one_go_on_at_once(
     settings = small_detr | EXACT | {"train.max_steps": 10_000, "data.workers": 2}
     settings |= {"train.validate_every": 1e6}  # a validation has workers too
     out = tmp_path / "run"
-    assignments = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = ["detrkit", "train", "detr_r50", "--data", data, "--out", out, *assignments]
+    command = ["detrkit", "train", "detr_r50", "--data", data, "--out", out, *assigned(settings)]
     words = [sys.executable, "-m", *map(str, command)]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as first:
         wait_for_step(out, 3)
