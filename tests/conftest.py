@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,17 @@ SMALL_DETR = {
     "data.workers": 0,
 }
 """A DETR that takes a fraction of a second per step, on images of one size."""
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Commands that end by a signal ignore those after it, up to the end of their process."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ A job has ``world``, the ``arguments`` of the ``detrkit`` command, and ``told``,
 leave what they printed (``.RANK.txt``) and the images that they validated (``.RANK.json``); ``.json`` has all
 exit codes, and the seconds between the first end of a process and the last. Where a job has ``stop_after``,
 process 0 is asked to stop in that step; where it has ``stop_validating``, that process is asked amid a
-validation; where it has ``fault``, process ``at`` fails in its second step, or with ``hang`` is asked to stop
-while it waits for an image that never comes. No page is written, which would
-take most of the time.
+validation, and with ``stop_keeping`` after it. Where it has ``fault``, process ``at`` fails in its second
+step, or with ``hang`` is asked to stop while it waits for an image that never comes. No page is written,
+which would take most of the time.
 """
 
 import json
@@ -32,6 +32,7 @@ from detrkit.errors import DetrkitError
 from detrkit.objective.criterion import Criterion
 from detrkit.report.live import LivePage
 from detrkit.structures import LossReport
+from detrkit.training.saving import Saver
 
 SECONDS = 300
 
@@ -65,6 +66,8 @@ def fork(job: dict[str, Any], rank: int, port: int) -> int:
     seen = note_what_is_validated(stop=job.get("stop_validating") == rank)
     if job.get("at") == rank:
         plant(job["fault"])
+    if job.get("stop_keeping") == rank:
+        ask_while_the_best_is_kept()
     if rank == 0 and "stop_after" in job:
         before_step(job["stop_after"], ask_to_stop, signal.SIGTERM)
     code = run(job["arguments"])
@@ -110,6 +113,16 @@ def before_step(number: int, act: Callable[[Any], None], argument: Any) -> None:
         return original(*args, **settings)
 
     loop.take_step = taken
+
+
+def ask_while_the_best_is_kept() -> None:
+    original = Saver.keep
+
+    def keep(*given: Any) -> None:
+        original(*given)
+        ask_to_stop(signal.SIGTERM)
+
+    Saver.keep = keep
 
 
 def ask_to_stop(number: int) -> None:

@@ -116,7 +116,11 @@ def train(case: dict[str, Any], out: Path, moment: list[Any], note: Path) -> Non
     if number not in (0, signal.SIGKILL):
         words = [*case["command"], "--out", str(out)]
         sys.argv = ["detrkit", *words, *(["--resume"] if out.exists() else [])]
-        command()
+        try:
+            command()
+        finally:
+            for again in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(os.getpid(), again)  # as schedulers and launchers do, while the process ends
     experiment = recipe("detr_r50", case["settings"])
     for _ in fit(experiment, case["data"], out, resume=out.exists(), listeners=listeners):
         pass

@@ -249,6 +249,8 @@ def test_the_best_of_another_validation_split_counts_no_more(
     state["progress"]["best_ap"] = 0.9  # which nothing here comes to
     (out / "last" / "state.json").write_text(json.dumps(state))
     (out / "begun.json").write_text("damaged")  # the state itself says what was judged
+    settings = (out / "experiment.toml").read_text().splitlines()
+    (out / "experiment.toml").unlink()
     if not same:
         path = data / "annotations" / "instances_val.json"
         content = json.loads(path.read_text())
@@ -256,6 +258,9 @@ def test_the_best_of_another_validation_split_counts_no_more(
         path.write_text(json.dumps(content))
 
     begun, *events = train(data, out, small_detr | EXACT, resume=True)
+    assert [line for line in settings if not line.startswith("#")] == [
+        line for line in (out / "experiment.toml").read_text().splitlines() if not line.startswith("#")
+    ]
     assert isinstance(begun, Started)
     told = [note for note in begun.notes if "0.900, is of another validation split" in note]
     assert len(told) == (not same)

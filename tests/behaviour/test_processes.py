@@ -89,6 +89,9 @@ def forked(ranks: Ranks) -> Ranks:
         job("two", 2, ranks.arguments("two", ranks.many, data_batch_size=3, train_max_steps=4)),
         job("four", 4, ranks.arguments("four", ranks.few, data_batch_size=1, train_max_steps=3)),
         job("long", 2, ranks.arguments("long run", ranks.long, train_max_steps=1), stop_validating=1),
+        job(
+            "end", 2, ranks.arguments("end", ranks.few, data_batch_size=1, train_max_steps=1), stop_keeping=0
+        ),
         job("by two", 2, ranks.arguments("parts", ranks.many, **parts), stop_after=2),
         job("by three", 3, resumed),
         job("by four", 4, resumed, stop_after=2),
@@ -169,6 +172,12 @@ def test_one_process_that_is_asked_ends_the_validation_of_all(forked: Ranks) -> 
     assert [len(share) for share in validated(forked, "long")] == [8, 1]
     state = json.loads((forked.folder / "long run" / "last" / "state.json").read_text())
     assert state["progress"]["validation_due"]
+
+
+def test_a_process_that_is_asked_when_all_is_done_ends_as_the_others(forked: Ranks) -> None:
+    assert ended(forked, "end")["codes"] == [0, 0], told(forked, "end")
+    assert [line["step"] for line in log(forked.folder / "end", "finished")] == [1]
+    assert json.loads((forked.folder / "end" / "run.json").read_text())["state"] == "finished"
 
 
 def test_a_run_goes_on_with_the_same_steps_on_other_numbers_of_processes(forked: Ranks) -> None:

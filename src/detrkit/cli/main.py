@@ -45,6 +45,9 @@ class _Commands(TyperGroup):
             _print_error(_refused(error))
             raise typer.Exit(2) from None
         except AskedToStop as asked:
+            from detrkit.training.interruption import ignore_signals
+
+            ignore_signals()
             raise typer.Exit(128 + asked.signal) from None  # as a shell tells of a signal
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

@@ -103,12 +103,14 @@ def train(
     from detrkit.monitoring.recorded import fit
     from detrkit.report.live import LivePage
     from detrkit.training.events import Interrupted
+    from detrkit.training.interruption import ignore_signals
 
     progress = ProgressBar()
     try:
         listeners = [progress, LiveDoctor(out, data, progress.say), LivePage(out)]
         for event in fit(experiment, data, out, resume, init, listeners, recipe):
             if isinstance(event, Interrupted):
+                ignore_signals()
                 _say_how_to_go_on(progress.say)
                 raise typer.Exit(128 + event.signal)  # as a shell tells of a signal
     finally:

@@ -214,19 +214,19 @@ class _Batches(Dataset[Batch | DetrkitError]):
 def _load(read: Read, keys: Iterable[list[Key]], workers: int) -> Generator[Batch, None, None]:
     """The batches. Workers begin here and not with the first: what ends a wait for that must not end this."""
     before = set(multiprocessing.active_children())
-    loaded = iter(
-        DataLoader(
-            _Batches(read),
-            sampler=keys,
-            batch_size=None,
-            collate_fn=_unchanged,
-            num_workers=workers,
-            worker_init_fn=heed_the_parent_alone,
-            prefetch_factor=2 if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
-        )
+    loader = DataLoader(
+        _Batches(read),
+        sampler=keys,
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        worker_init_fn=heed_the_parent_alone,
+        prefetch_factor=2 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # or it would draw from the global one, and dropout would differ
     )
+    with _sigterm_held():
+        loaded = iter(loader)
     mine = set(multiprocessing.active_children()) - before
     _workers.update(mine)
     return _each(loaded, workers, mine)
@@ -273,6 +273,19 @@ def _end_all() -> None:
         for worker in list(_workers):
             if worker.is_alive():
                 worker.kill()
+
+
+@contextmanager
+def _sigterm_held() -> Iterator[None]:
+    """While entered, processes that begin do not hear SIGTERM, until they can say what it means to them."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def heed_the_parent_alone(worker: int) -> None:

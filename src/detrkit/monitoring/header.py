@@ -111,10 +111,14 @@ class RunHeader:
         if not (self._resume and self._path.exists()):
             return {}
         try:
-            return read_header(self._path)
-        except DetrkitError as error:
-            logger.warning("%s It is written anew, and tells of the run from here on.", error)
-            return {}
+            found = read_header(self._path)
+            if "detrkit" in found:
+                return found
+            error = DetrkitError(f"{self._path} does not say what was run.")
+        except DetrkitError as damage:
+            error = damage
+        logger.warning("%s It is written anew, and tells of the run from here on.", error)
+        return {}
 
     def _end(self, state: str) -> None:
         self._header |= {"state": state, "ended": _written(datetime.now(UTC))}

@@ -110,7 +110,7 @@ def _verdict(record: Record) -> list[Figure]:
     return figures
 
 
-def _fraction(value: float | None) -> str:
+def _fraction(value: float | int | None) -> str:
     return "–" if value is None or value == -1 else f"{value:.3f}"
 
 

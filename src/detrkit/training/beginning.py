@@ -15,11 +15,12 @@ import msgspec
 
 from detrkit.catalog import Catalog
 from detrkit.errors import DetrkitError
-from detrkit.reading import read_json, writable
+from detrkit.reading import Count, read_json, writable
 from detrkit.settings.experiment import Experiment, parse, recipe, to_toml
 from detrkit.settings.section import describe
 from detrkit.training import checkpoint
 from detrkit.training.claim import Claim
+from detrkit.training.refusals import reason
 from detrkit.weights import store
 from detrkit.weights.transfer import Row
 
@@ -42,7 +43,7 @@ _MAY_CHANGE = {
 class Begun(msgspec.Struct, omit_defaults=True):
     """The images of a step, and the digests of the splits; older runs do not say."""
 
-    images_per_step: int = 0
+    images_per_step: Count = 0
     train: str = ""
     validation: str = ""
 
@@ -99,13 +100,27 @@ def write(
             tensors = [row._asdict() for row in origins]
             store.write_text(out / _ORIGINS, json.dumps({"init": source, "tensors": tensors}, indent=1))
         store.write_text(out / _BEGUN, json.dumps(msgspec.to_builtins(begun), indent=1))
-        comments = [f"# {writable(note)}" for note in notes]
-        store.write_text(out / _SETTINGS, "\n".join([*comments, to_toml(experiment)]))
+        _write_settings(out, experiment, notes)
     except OSError as error:
         raise DetrkitError(
             f"the run folder {out} cannot be written to ({error.strerror}): make room, or choose another "
             "--out."
         ) from None
+
+
+def write_settings_again(out: Path, experiment: Experiment) -> None:
+    """Write the settings of a run that has lost them but for its state; a refusal is warned of."""
+    if has_begun(out):
+        return
+    try:
+        _write_settings(out, experiment, ["Written anew, from the state of the run."])
+    except OSError as error:
+        logger.warning("%s cannot be written anew (%s).", out / _SETTINGS, reason(error))
+
+
+def _write_settings(out: Path, experiment: Experiment, notes: Sequence[str]) -> None:
+    comments = [f"# {writable(note)}" for note in notes]
+    store.write_text(out / _SETTINGS, "\n".join([*comments, to_toml(experiment)]))
 
 
 def read(out: Path, required: bool) -> Begun:
@@ -160,7 +175,10 @@ def _start(path: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        return Path(read_json(path, _Origins)["init"])
+        source = read_json(path, _Origins)["init"]
+        if "\0" in source:
+            raise ValueError("a null character names no file")
+        return Path(source)
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
 

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import msgspec
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from detrkit.catalog import Category, require_same_categories
 from detrkit.detectors.detector import Detector
 from detrkit.errors import DetrkitError, shown
+from detrkit.reading import Count, Finite
 from detrkit.training.averaging import Average
 from detrkit.weights import store
 
@@ -38,15 +39,15 @@ class Progress:
     split that ``best_ap`` is of, empty before the first validation and in older states.
     """
 
-    step: int = 0
-    images_per_step: int = 0
-    best_ap: float = -1.0
-    best_step: int = 0
+    step: Count = 0
+    images_per_step: Count = 0
+    best_ap: Finite = -1.0
+    best_step: Count = 0
     judged_on: str = ""
-    validations_without_gain: int = 0
+    validations_without_gain: Count = 0
     validation_due: bool = False
     skipped_images: list[int] = field(default_factory=list)
-    skipped_steps: int = 0
+    skipped_steps: Count = 0
 
 
 class _Saved(msgspec.Struct):
@@ -201,6 +202,8 @@ def _restore_optimizer(
     state: State, moments: dict[str, Tensor], scalars: dict[str, dict[str, float]]
 ) -> None:
     parameters = dict(_names(state))
+    if isinstance(state.optimizer, AdamW) and {name.partition(".")[2] for name in moments} != scalars.keys():
+        raise KeyError("the optimiser's counts are not those of its moments")
     for name, values in scalars.items():
         parameter = parameters[name]
         # where fused optimisers have it, which count on the device

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import platform
+import secrets
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,8 @@ class Claim:
         self._out = out
         self._path = out / _NAME
         self._descriptor: int | None = None
+        self._folder: tuple[int, int] | None = None
+        self._token = secrets.token_hex(8)
         self.lost = False
         """Whether another process has the folder since ``hold`` found so."""
 
@@ -50,7 +53,7 @@ class Claim:
         if sys.platform == "win32" or self._descriptor is not None:
             return
         try:
-            self._descriptor = self._locked()
+            self._descriptor, self._folder = self._locked(), _identity(self._out)
         except OSError as error:
             logger.warning(
                 "%s cannot be locked (%s), so nothing keeps a second job from training in %s, and two would "
@@ -63,15 +66,21 @@ class Claim:
     def hold(self) -> None:
         """Require that the folder is still this job's, which it may be asked before every write.
 
-        A lock goes with a folder that is moved. Where another has its name now, that is claimed.
+        A lock goes with a folder that is moved. Where a copy has its name now, that is claimed. Where nothing
+        has, the folder may come back, and nothing is asked.
 
         Raises:
-            DetrkitError: another process has it.
+            DetrkitError: another process has it, or it is that of another run.
         """
-        if self._descriptor is None or _is_named(self._descriptor, self._path, gone=True):
+        if self._descriptor is None or _is_named(self._descriptor, self._path) or not self._out.is_dir():
             return
         os.close(self._descriptor)
         self._descriptor, self.lost = None, True
+        if _identity(self._out) != self._folder and not self._signed():
+            raise DetrkitError(
+                f"{self._out} is no longer the folder of this run: another has its name, or another job has "
+                "taken it. The run ends without writing there; put its own back, and --resume goes on."
+            )
         self.take()
         self.lost = False
 
@@ -97,13 +106,26 @@ class Claim:
             try:
                 self._lock(descriptor)
                 if _is_named(descriptor, self._path):
-                    _sign(descriptor)
+                    self._sign(descriptor)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    def _sign(self, descriptor: int) -> None:
+        """Say who has the folder: a line for people, and one by which a copy of it is known."""
+        with suppress(OSError):  # the lock counts, and a full disk gives that too
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n{self._token}".encode(), 0)
+
+    def _signed(self) -> bool:
+        """Whether the folder that is there now is a copy of the one that was claimed."""
+        try:
+            return self._path.read_bytes()[:200].endswith(self._token.encode())
+        except OSError:
+            return False
 
     def _lock(self, descriptor: int) -> None:
         try:
@@ -119,19 +141,23 @@ class Claim:
             raise
 
 
-def _is_named(descriptor: int, path: Path, gone: bool = False) -> bool:
-    """Whether ``path`` is still the name of the open file; ``gone`` where it names none."""
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` is still the name of the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
-        return gone
+        return False
 
 
-def _sign(descriptor: int) -> None:
-    with suppress(OSError):  # the lock counts, and a full disk gives that too
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from others, whatever their names; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _signature(descriptor: int) -> str:
-    return os.pread(descriptor, 100, 0).decode(errors="replace") or "which has not said who it is"
+    signed = os.pread(descriptor, 100, 0).decode(errors="replace").partition("\n")[0]
+    return signed or "which has not said who it is"

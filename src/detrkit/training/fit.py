@@ -84,7 +84,10 @@ def _trained(run: Run, saver: Saver, interruption: Interruption) -> Generator[Ev
     launched = None
     if progress.validation_due:
         yield from _validated(run, saver, interruption)
-    steps = _timed(_batches(run), interruption)  # with a name, what it keeps outlives this function's error
+    left = length.steps - progress.step
+    steps = _timed(
+        _batches(run), left, interruption
+    )  # with a name, what it keeps outlives this function's error
     for batches, data_seconds in steps:
         if settings.patience and progress.validations_without_gain >= settings.patience:
             return f"the AP did not rise for {settings.patience} validations"
@@ -135,21 +138,23 @@ def _batches(run: Run) -> Iterator[list[Batch]]:
     )
 
 
-def _timed(batches: Iterator[list[Batch]], interruption: Interruption) -> Iterator[tuple[list[Batch], float]]:
+def _timed(
+    batches: Iterator[list[Batch]], steps: int, interruption: Interruption
+) -> Iterator[tuple[list[Batch], float]]:
     """Each step's batches with the seconds spent waiting for them; none for a process that is asked to stop.
 
     Workers that hang take seconds to end. They end with the error that stopped the wait for them, which is
     kept until the run is saved.
     """
-    while True:
+    for _ in range(
+        steps
+    ):  # counted, since after the last one no process waits, or tells others that it stops
         start = time.perf_counter()
         try:
             with interruption.ending_waits():
-                found = next(batches, None)
+                found = next(batches)
         except Stopped:
             yield [], time.perf_counter() - start
-            return
-        if found is None:
             return
         yield found, time.perf_counter() - start
 

@@ -40,6 +40,7 @@ class Interruption:
         self._tells = tells
         self._clock = clock
         self._since = 0.0
+        self._entered = False
         self._waits = False
         self._repeating = threading.Lock()
         self._process = os.getpid()
@@ -70,19 +71,26 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         # Python delivers signals to the main thread only, and only it may ask for them.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._request) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+            self._entered = True
+            self._previous = {number: signal.signal(number, self._request) for number in heard}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self._entered = False
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._request:
+                signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a worker of this process that has just begun, and comes to heed its parent
         now = self._clock()
-        if self.signal is None:
+        if not self._entered:
+            self._act_as_before(number, frame)
+        elif self.signal is None:
             self.signal, self._since = Signals(number), now
             if self._tells:
                 _answer(self.signal)
@@ -91,7 +99,14 @@ class Interruption:
         elif self._waits and now - self._since >= PATIENCE:
             raise Stopped
         elif number == signal.SIGINT and now - self._since > ECHO:
-            self._restore()
+            self._act_as_before(number, frame)
+
+    def _act_as_before(self, number: int, frame: FrameType | None) -> None:
+        before = self._previous[Signals(number)]
+        if callable(before):
+            before(number, frame)
+        else:
+            signal.signal(number, before)
             signal.raise_signal(number)
 
     def _repeat_later(self, asked: Signals) -> None:
@@ -107,16 +122,18 @@ class Interruption:
         timer.daemon = True
         timer.start()
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+
+def ignore_signals() -> None:
+    """Have this process end as it will, whatever it is sent from here on. What it has to save is saved."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _answer(asked: Signals) -> None:
-    """Say what happens now. Amid whatever a signal interrupts, no stream of Python's may be written to."""
+    """Say that it was heard. Amid whatever a signal interrupts, no stream of Python's may be written to."""
     begin = "\n" if os.isatty(2) else ""  # below the progress bar
-    said = f"{asked.name}: the run saves and ends after this step; Ctrl-C would end it at once, unsaved"
+    said = f"{asked.name}: the run saves and ends soon; Ctrl-C would end it at once, unsaved"
     with suppress(OSError):
         os.write(2, f"{begin}{said}.\n".encode())
 

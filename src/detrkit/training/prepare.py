@@ -145,6 +145,7 @@ def prepare(
     run = _assemble(experiment, out, accelerator, train, validation, images_per_step, detector, origins)
     if saved:
         checkpoint.restore(out / "last", run.state)
+        _require_within(run)
         run.notes.extend(_judged_anew(run))
     elif experiment.train.budget is not None:
         run = _with_steps(run, measure(run))
@@ -152,6 +153,8 @@ def prepare(
     if accelerator.is_main_process and begins:
         now = beginning.Begun(run.length.images_per_step, train.digest(), validation.digest())
         beginning.write(out, run.experiment, run.notes, now, init, origins, claim)
+    elif accelerator.is_main_process:
+        beginning.write_settings_again(out, run.experiment)
     if resume and not saved:
         run.notes.append("No step of this run was saved before: it starts from its beginning.")
     if budget is not None and run.experiment.train.budget is None and not begins:
@@ -213,6 +216,14 @@ def _with_splits(experiment: Experiment, data: Path) -> Experiment:
         "val_split": choose_split(data, experiment.data.val_split, ("val2017", "val")),
     }
     return experiment.model_copy(update={"data": experiment.data.model_copy(update=splits)})
+
+
+def _require_within(run: Run) -> None:
+    if run.state.progress.step > run.length.steps:
+        raise DetrkitError(
+            f"{run.out / 'last' / 'state.json'} is of step {run.state.progress.step:,} of a run that has "
+            f"{run.length.steps:,}: restore it from a copy, or start another run."
+        )
 
 
 def _judged_anew(run: Run) -> list[str]:

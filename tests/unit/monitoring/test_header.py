@@ -129,7 +129,7 @@ def test_an_error_that_ends_a_run_that_had_begun_is_its_state(
     assert found["ended"] >= found["started"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"detrkit": '])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"detrkit": '])
 def test_a_damaged_header_of_a_resumed_run_is_told_and_written_anew(
     events: Any, tell: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:

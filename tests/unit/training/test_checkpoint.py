@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,6 +289,9 @@ def test_a_damaged_json_is_refused(build_state: Callable[..., State], tmp_path: 
         ("tensors", 3),
         ("tensors", "../tensors-00000000.safetensors"),
         ("progress", {"step": "3"}),
+        ("progress", {"step": -2}),
+        ("progress", {"images_per_step": -2}),
+        ("progress", {"best_ap": math.nan}),
         ("progress", {"skipped_images": 5}),
         ("progress", [1]),
         ("optimizer", {"head.weight": 1.0}),
@@ -304,6 +308,18 @@ def test_a_json_of_other_values_is_refused(
     path = tmp_path / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
     assert "state.json" in refusal(tmp_path, build_state())
+
+
+@pytest.mark.parametrize("counts", [{}, {"head.weight": {"step": 2.0}}])
+def test_a_state_whose_optimiser_has_lost_its_counts_is_refused(
+    build_state: Callable[..., State], tmp_path: Path, counts: dict[str, object]
+) -> None:
+    state = build_state()
+    train(state, 2)
+    checkpoint.save(tmp_path, state, EXPERIMENT)
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"optimizer": counts}))
+    assert "the optimiser's counts are not those of its moments" in refusal(tmp_path, build_state())
 
 
 def test_what_progress_does_not_have_is_not_restored(

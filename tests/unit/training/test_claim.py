@@ -176,6 +176,14 @@ def move_and_copy(folder: Path) -> None:
     shutil.copytree(moved, folder)
 
 
+def refused_elsewhere(out: Path) -> bool:
+    """Whether another process is refused the folder, since this one has it."""
+    other = subprocess.run(
+        [sys.executable, "-c", HOLDER, str(out)], capture_output=True, text=True, check=False
+    )
+    return f"belongs to a job that is training in it (process {os.getpid()} on" in other.stderr
+
+
 def test_a_lock_follows_the_name_of_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
@@ -186,11 +194,36 @@ def test_a_lock_follows_the_name_of_its_folder(tmp_path: Path) -> None:
         move_and_copy(out)
         claim.hold()
         assert not claim.lost
-        other = [sys.executable, "-c", HOLDER, str(out)]
-        refused = subprocess.run(other, capture_output=True, text=True, check=False)
-        assert f"belongs to a job that is training in it (process {os.getpid()} on" in refused.stderr
+        assert refused_elsewhere(out)
         shutil.rmtree(out)
         claim.hold()  # a folder that is away may come back
+        assert not out.exists()
+    assert not claim.lost
+
+
+def test_a_lock_whose_file_is_removed_is_taken_again(tmp_path: Path) -> None:
+    with Claim(tmp_path) as claim:
+        claim.take()
+        (tmp_path / "run.lock").unlink()
+        claim.hold()
+        assert refused_elsewhere(tmp_path)
+
+
+@pytest.mark.parametrize("lock", [None, "", "process 1 on elsewhere\n0123456789abcdef"])
+def test_a_folder_of_another_run_is_not_taken_for_its_name(tmp_path: Path, lock: str | None) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with Claim(out) as claim:
+        claim.take()
+        out.rename(tmp_path / "moved")
+        out.mkdir()
+        if lock is not None:
+            (out / "run.lock").write_text(lock)
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(DetrkitError, match="is no longer the folder of this run"):
+            claim.hold()
+        assert claim.lost
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_run_whose_folder_another_job_has_by_now_ends_and_writes_nothing(
@@ -208,7 +241,7 @@ def test_a_run_whose_folder_another_job_has_by_now_ends_and_writes_nothing(
     with subprocess.Popen(other, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"taken\n"
-        with pytest.raises(DetrkitError, match=f"process {holder.pid} on"):
+        with pytest.raises(DetrkitError, match="is no longer the folder of this run"):
             list(events)
         after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         after.pop(out / "run.lock")

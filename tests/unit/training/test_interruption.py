@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from detrkit.training.interruption import ECHO, PATIENCE, Interruption, Stopped
+from detrkit.training.interruption import ECHO, PATIENCE, Interruption, Stopped, ignore_signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -66,6 +66,39 @@ def test_a_wait_that_ends_by_itself_is_left_alone(number: int, handlers: list[in
     assert handlers == []
 
 
+def test_a_signal_that_is_ignored_stays_ignored(handlers: list[int]) -> None:
+    """As Ctrl-C is for what a script runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not interruption.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_one_that_is_left_before_another_hands_on_what_it_hears(handlers: list[int]) -> None:
+    first, second = Interruption(), Interruption()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert second.requested
+    assert not first.requested
+    second.__exit__(None, None, None)
+    assert handlers == []
+    os.kill(os.getpid(), signal.SIGINT)
+    assert handlers == [signal.SIGINT]
+
+
+def test_what_is_ignored_at_the_end_stays_so_afterwards() -> None:
+    with Interruption():
+        ignore_signals()
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_IGN}
+
+
 def test_in_a_worker_that_has_just_begun_nothing_is_asked() -> None:
     with Interruption(tells=True) as interruption, interruption.ending_waits():
         if (child := os.fork()) == 0:
@@ -83,7 +116,7 @@ def test_the_first_signal_is_answered_once(tells: bool, capfd: pytest.CaptureFix
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
     said = capfd.readouterr().err
-    assert said.startswith("SIGUSR1: the run saves and ends after this step;") is tells
+    assert said.startswith("SIGUSR1: the run saves and ends soon;") is tells
     assert len(said.splitlines()) == tells
 
 
