@@ -38,6 +38,8 @@ def fit(
     ``resume`` goes on with the run in it, ``init`` starts from a file of weights.
     ``listeners`` hear each event before it is yielded. ``recipe`` is the name that ``run.json`` notes.
     What ends a run that had begun, such as a loss that is not finite, is the last line of its log.
+
+    Signals that ask it to stop are its own until it has ended: close what you leave before that.
     """
     folder = Path(out)
     header = RunHeader(folder, Path(data), None if init is None else Path(init), recipe, resume)
