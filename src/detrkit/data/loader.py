@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -244,6 +245,7 @@ def _each(
             except (RuntimeError, ConnectionError, EOFError) as error:
                 if not (_says_that_a_worker_ended(error) or (workers and _is_broken_fetch(error))):
                     raise
+                _reap(processes)
                 raise _ended(error) from None
             if isinstance(batch, DetrkitError):
                 raise batch
@@ -253,6 +255,14 @@ def _each(
             _end_soon(processes)
         finally:
             del loaded  # the workers end with it
+
+
+def _reap(workers: Collection[BaseProcess]) -> None:
+    """Have the system forget a worker that has ended: torch would raise again, amid the end of the others."""
+    until = time.monotonic() + 1
+    with suppress(RuntimeError):  # which it may do now
+        while workers and all(worker.is_alive() for worker in workers) and time.monotonic() < until:
+            time.sleep(0.01)
 
 
 def _end_soon(workers: Collection[BaseProcess]) -> None:
