@@ -18,3 +18,19 @@ def read_short_text(path: Path, longest: int) -> str:
     if length > longest:
         raise OSError(f"it has {length:,} bytes, but no more than {longest:,} are expected")
     return path.read_text("utf-8-sig")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, whatever somebody has written as its name: it may be too long for any."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there, likewise."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -39,14 +39,6 @@ def require_file(path: Path, most: int = MOST) -> None:
         raise OSError(f"it has {length:,} bytes, where at most {most:,} are expected")
 
 
-def is_folder(path: Path) -> bool:
-    """Whether a folder is there, whatever somebody has written as its name."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def read_json(path: Path, kind: Any, most: int = MOST) -> Any:
     """What a file has, which is of the kind; an OSError or a ValueError where it is not."""
     require_file(path, most)

@@ -6,7 +6,8 @@ from typing import Any, TypedDict
 
 import pytest
 
-from detrkit.reading import Count, Finite, is_folder, parse_json, read_json, reason, require_file
+from detrkit.files import is_file, is_folder
+from detrkit.reading import Count, Finite, parse_json, read_json, reason, require_file
 
 
 class Kind(TypedDict):
@@ -72,7 +73,10 @@ def test_what_is_no_file_is_told_before_it_is_opened(tmp_path: Path) -> None:
 
 def test_a_folder_is_one_whatever_its_name(tmp_path: Path) -> None:
     assert is_folder(tmp_path)
-    assert not any(map(is_folder, map(Path, ("x" * 5000, "a\0b", "\ud800", "/dev/null"))))
+    assert is_file(Path(__file__))
+    nothing = list(map(Path, ("x" * 5000, "a\0b", "\ud800", "/dev/null")))
+    assert not any(map(is_folder, nothing))
+    assert not any(map(is_file, nothing))
 
 
 def test_a_reason_has_its_beginning_and_its_end() -> None:

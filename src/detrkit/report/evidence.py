@@ -8,7 +8,7 @@ from detrkit.errors import DetrkitError
 from detrkit.evaluation.analysis import Analysis, analyse, write
 from detrkit.evaluation.coco import read_results
 from detrkit.evaluation.judged import Judged, judge
-from detrkit.reading import is_folder
+from detrkit.files import is_folder
 from detrkit.report.record import Record
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from detrkit.errors import DetrkitError
 from detrkit.evaluation.curves import read_curves
 from detrkit.evaluation.stated import read_analysis, read_metrics
+from detrkit.files import is_folder
 from detrkit.monitoring.header import read_header
 from detrkit.monitoring.lines import read_lines
 from detrkit.monitoring.settings import read_settings
-from detrkit.reading import is_folder, writable
+from detrkit.reading import writable
 from detrkit.settings.experiment import Experiment
 
 T = TypeVar("T")

@@ -113,6 +113,19 @@ def test_images_by_folders_and_lists(root: Path, entry: str, content: str | None
     require_images(catalog)
 
 
+@pytest.mark.parametrize("where", ["train", "path", "list"])
+def test_a_name_that_no_file_can_have_is_refused(root: Path, where: str) -> None:
+    name = 300 * "x"
+    if where == "list":
+        (root / "list.txt").write_text(f"images/{name}.png\n")
+        rewrite(root, train="list.txt")
+    else:
+        rewrite(root, **{where: name})
+    with pytest.raises(DetrkitError, match="xxx") as caught:
+        read_yolo_split(root, "train")
+    assert len(str(caught.value)) < 1000
+
+
 def test_the_path_of_a_dataset(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     rewrite(root, path=str(root))
     assert read_yolo_split(root, "train").path(0) == root / "images/train/b.png"

@@ -25,7 +25,7 @@ from detrkit.data.names import column, is_writable, stays_inside
 from detrkit.data.plausible import read_number
 from detrkit.data.suffixes import SUFFIXES
 from detrkit.errors import DetrkitError, shown
-from detrkit.files import require_regular
+from detrkit.files import is_file, is_folder, require_regular
 
 SPLITS = ("train", "val", "test")
 """The splits that the layout knows."""
@@ -172,7 +172,7 @@ def _describe(root: Path) -> _Dataset:
             f"{source} has the path {shown(stated)}, which leads out of {root}: put data.yaml into the "
             "dataset's folder and name that, or put a link to it there."
         )
-    if not base.is_dir():
+    if not is_folder(base):
         raise DetrkitError(
             f"{source} has the path {shown(stated)}, but {base} is not a folder: "
             "write where the dataset lies, or remove the entry if that is the folder of data.yaml."
@@ -286,7 +286,7 @@ def _found(dataset: _Dataset, split: str, entry: str) -> Path:
     """
     for candidate in (entry, entry.removeprefix("../")):
         path = _inside(dataset.root, dataset.base / candidate)
-        if path is not None and (path.is_dir() or (path.is_file() and path.suffix == ".txt")):
+        if path is not None and (is_folder(path) or (is_file(path) and path.suffix == ".txt")):
             return path
     raise DetrkitError(
         f"{dataset.source} has {split}: {entry[:200]}, but in {dataset.base} that is neither a folder of "
@@ -320,7 +320,7 @@ def _in_list(source: Path, dataset: _Dataset) -> Iterator[Path]:
     """The images of a list, whose paths start from its own folder or, as some tools write, from the base."""
     for number, line in _lines(source):
         candidates = [_inside(dataset.root, start / line) for start in (source.parent, dataset.base)]
-        image = next((one for one in candidates if one is not None and one.is_file()), None)
+        image = next((one for one in candidates if one is not None and is_file(one)), None)
         if image is None:
             raise DetrkitError(
                 f"{source}, line {number}: the image {shown(line)} does not exist in {source.parent}: "

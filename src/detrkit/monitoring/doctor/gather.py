@@ -11,6 +11,7 @@ from detrkit.data.formats.recognise import choose_split, read_split
 from detrkit.detectors.detr import DetrDetector
 from detrkit.errors import DetrkitError
 from detrkit.evaluation.coco import read_results
+from detrkit.files import is_folder
 from detrkit.inference.load import load
 from detrkit.monitoring.doctor.answers import answers_of
 from detrkit.monitoring.doctor.facts import Answers, Facts, Probe
@@ -20,7 +21,6 @@ from detrkit.monitoring.doctor.splits import splits_of
 from detrkit.monitoring.header import read_header
 from detrkit.monitoring.lines import read_lines
 from detrkit.monitoring.settings import read_settings
-from detrkit.reading import is_folder
 from detrkit.settings.experiment import Experiment
 from detrkit.settings.section import describe
 
