@@ -67,16 +67,23 @@ class Claim:
         """Require that the folder is still this job's, which it may be asked before every write.
 
         A lock goes with a folder that is moved. Where a copy has its name now, that is claimed. Where nothing
-        has, the folder may come back, and nothing is asked.
+        has, or the disk does not answer, the folder may come back, and nothing is asked.
 
         Raises:
             DetrkitError: another process has it, or it is that of another run.
         """
-        if self._descriptor is None or _is_named(self._descriptor, self._path) or not self._out.is_dir():
+        if self._descriptor is None:
             return
-        os.close(self._descriptor)
+        try:
+            if _is_named(self._descriptor, self._path):
+                return
+            folder = _identity(self._out)
+        except OSError:
+            return
+        with suppress(OSError):
+            os.close(self._descriptor)
         self._descriptor, self.lost = None, True
-        if _identity(self._out) != self._folder and not self._signed():
+        if folder != self._folder and not self._signed():
             raise DetrkitError(
                 f"{self._out} is no longer the folder of this run: another has its name, or another job has "
                 "taken it. The run ends without writing there; put its own back, and --resume goes on."
@@ -145,16 +152,13 @@ def _is_named(descriptor: int, path: Path) -> bool:
     """Whether ``path`` is still the name of the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
+    except FileNotFoundError:
         return False
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from others, whatever their names; None where there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a folder from others, whatever their names; an OSError where there is none."""
+    found = folder.stat()
     return found.st_dev, found.st_ino
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,7 +116,11 @@ class Interruption:
 
         def repeat() -> None:
             with self._repeating:
-                if self._waits:
+                if not self._waits:
+                    return
+                if sys.platform == "win32":
+                    signal.raise_signal(asked)
+                else:  # to the thread that waits, whose system call ends with it
                     signal.pthread_kill(thread, asked)
 
         timer = threading.Timer(1.1 * PATIENCE, repeat)

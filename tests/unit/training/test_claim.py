@@ -209,6 +209,22 @@ def test_a_lock_whose_file_is_removed_is_taken_again(tmp_path: Path) -> None:
         assert refused_elsewhere(tmp_path)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_disk_that_does_not_answer_takes_no_folder_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def stat(path: Path, **named: Any) -> os.stat_result:
+        raise OSError(number, os.strerror(number))
+
+    with Claim(tmp_path) as claim:
+        claim.take()
+        with monkeypatch.context() as away:
+            away.setattr(Path, "stat", stat)
+            claim.hold()
+        assert not claim.lost
+        assert refused_elsewhere(tmp_path)
+
+
 @pytest.mark.parametrize("lock", [None, "", "process 1 on elsewhere\n0123456789abcdef"])
 def test_a_folder_of_another_run_is_not_taken_for_its_name(tmp_path: Path, lock: str | None) -> None:
     out = tmp_path / "run"
