@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -286,7 +287,7 @@ def test_evaluation_goes_in_the_order_of_the_catalog(packed: Path, shapes: Path,
 
 def test_handles_are_few_and_are_not_pickled(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opened, "OPEN", 2)
-    gc.collect()  # what earlier tests have left open closes now, and not amid this one
+    let_earlier_tests_end()
     before = num_open()
     dataset = SplitDataset(read_split(packed, "train"), unchanged)
     expected = [dataset[0, index] for index in range(40)]
@@ -295,6 +296,14 @@ def test_handles_are_few_and_are_not_pickled(packed: Path, monkeypatch: pytest.M
     assert all(equal(copied[0, index], expected[index]) for index in range(40))
     del dataset, copied
     assert num_open() == before
+
+
+def let_earlier_tests_end() -> None:
+    """What they have left open closes now, such as workers that a timer is still to look after."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(60)
+    gc.collect()
 
 
 def num_open() -> int:
