@@ -72,7 +72,7 @@ class RunHeader:
             case Started():
                 self._start(event)
             case Stepped():
-                self._header["peak_memory"] = max(self._header.get("peak_memory") or 0, event.memory)
+                self._header["peak_memory"] = max(self._header["peak_memory"] or 0, event.memory)
             case Skipped():
                 pass
             case Validated():
@@ -99,10 +99,10 @@ class RunHeader:
                 "notes": event.notes,
                 **session,
             }
-            self._header["resumed"] = [*self._header.get("resumed", []), again]
+            self._header["resumed"] = [*self._header["resumed"], again]
         else:
             self._header = _header(event, self._given, session)
-        self._seconds_before = self._header.get("seconds") or 0.0
+        self._seconds_before = self._header["seconds"]
         self._header |= {"state": "running", "ended": None}
         self._write()
 
